@@ -1,0 +1,52 @@
+"""What the core asks the runner to do. Effects are imperative, complete, and deterministic down to their bytes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class PublishMessage:
+    """Send one message to the web system (the wire contract is in `messages`)."""
+
+    vhost: str
+    """RabbitMQ virtual host; empty where no number of the call belongs to a client."""
+    type: str
+    """`operation.type`: received-call, push, endpoint-status, call-update."""
+    routing_key: str
+    """`<type>.<channelstatus>` or `<type>`."""
+    message_id: str
+    """Deterministic: a repeat carries the same id, so that a consumer can drop it."""
+    ordering_key: str
+    """Messages with the same key go out in the order given: the call's guid, or the endpoint."""
+    timestamp: int
+    """Unix seconds of the event that caused it."""
+    callnumber: int
+    """The call's number; 0 for messages that belong to no call. The highest one must survive a restart."""
+    body: bytes
+    """The JSON text, UTF-8, without a line end."""
+
+
+@frozen(kw_only=True)
+class Diagnostic:
+    """Something worth telling an operator; nothing was done about it beyond what the reason says."""
+
+    severity: Literal["debug", "info", "warning", "error"]
+    reason: str
+    """Stable word, counted in the statistics: malformed-json, illegal-transition, refused-exten-s ..."""
+    detail: str = ""
+    call_id: str = ""
+    """The call's guid, where it concerns one."""
+
+
+@frozen(kw_only=True)
+class PrintEvent:
+    """The event filter says P or NP: show this event to the operator."""
+
+    received_at: float
+    raw: bytes
+
+
+Effect = PublishMessage | Diagnostic | PrintEvent
