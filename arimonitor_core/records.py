@@ -24,7 +24,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 import attrs
 import msgspec
@@ -85,7 +85,8 @@ def decode_record(line: bytes) -> Input:
     except _UNREADABLE:
         # Another kind of record, or a damaged line: both are rare, so finding out which may cost a second look.
         return _decode_by_keys(line)
-    return AriEventReceived(_checked_time(record.received_at), _verbatim(record.event, "event"))
+    raw = bytes(record.event)
+    return AriEventReceived(_checked_time(record.received_at), raw if raw[:1] == b"{" else _verbatim(raw, "event"))
 
 
 def encode_record(record: Input) -> bytes:
@@ -94,10 +95,11 @@ def encode_record(record: Input) -> bytes:
     `received_at` is written with six decimals: an input whose time holds whole microseconds (`round(seconds, 6)`)
     is read back equal. Raises RecordError where `received_at` is no time that a record can hold.
     """
-    head = b'{"received_at":%.6f' % _checked_time(record.received_at)
+    received_at = _checked_time(record.received_at)
+    if isinstance(record, AriEventReceived):
+        return b'{"received_at":%.6f,"event":%b}\n' % (received_at, _inline(record.raw))
+    head = b'{"received_at":%.6f' % received_at
     match record:
-        case AriEventReceived():
-            return b'%b,"event":%b}\n' % (head, _inline(record.raw))
         case ConnectionLost():
             return head + b',"connection":"lost"}\n'
         case ConnectionRestored():
@@ -110,6 +112,8 @@ def encode_record(record: Input) -> bytes:
             return b'%b,"filter":%b}\n' % (head, msgspec.json.encode(payload))
         case DirectoryChanged():
             return b'%b,"directory":%b}\n' % (head, _encode_directory(record.directory))
+        case _:
+            assert_never(record)
 
 
 def _decode_by_keys(line: bytes) -> Input:
@@ -138,9 +142,9 @@ def _decode_restored(received_at: float, values: dict[str, msgspec.Raw]) -> Inpu
     _expect(values["connection"], b'"restored"', "connection")
     return ConnectionRestored(
         received_at=received_at,
-        channels=_verbatim(values["channels"], "channels"),
-        bridges=_verbatim(values["bridges"], "bridges"),
-        endpoints=_verbatim(values["endpoints"], "endpoints"),
+        channels=_verbatim(bytes(values["channels"]), "channels"),
+        bridges=_verbatim(bytes(values["bridges"]), "bridges"),
+        endpoints=_verbatim(bytes(values["endpoints"]), "endpoints"),
     )
 
 
@@ -190,9 +194,9 @@ def _encode_directory(directory: Directory) -> bytes:
     """Write entries in the order of their indexes and the AI entries, a set, sorted: the bytes are reproducible."""
     return msgspec.json.encode(
         {
-            "clients": list(directory.clients.values()),
-            "endpoints": list(directory.endpoints.values()),
-            "ring_groups": list(directory.ring_groups.values()),
+            "clients": [attrs.asdict(client) for client in directory.clients.values()],
+            "endpoints": [attrs.asdict(endpoint) for endpoint in directory.endpoints.values()],
+            "ring_groups": [attrs.asdict(group) for group in directory.ring_groups.values()],
             "ai_entries": sorted(directory.ai_entries),
         }
     )
@@ -219,19 +223,19 @@ def _expect(raw: msgspec.Raw, wanted: bytes, where: str) -> None:
 
 def _inline(raw: bytes) -> bytes:
     """Give the bytes back where they are one line of JSON; else a JSON string with their base64."""
-    if raw[:1] in b"{[" and b"\n" not in raw:
+    # Blanks around a value would be lost on reading: it has to begin and end with its own brackets.
+    if raw[:1] in b"{[" and raw[-1:] in b"}]" and b"\n" not in raw:
         try:
-            # The decoder leaves out blanks around the value; a reader of the line could not tell that there were any.
-            if len(bytes(_decode_raw(raw))) == len(raw):
-                return raw
+            _decode_raw(raw)
         except _UNREADABLE:
             pass
+        else:
+            return raw
     return b'"%b"' % b64encode(raw)
 
 
-def _verbatim(raw: msgspec.Raw, where: str) -> bytes:
+def _verbatim(value: bytes, where: str) -> bytes:
     """Recover what `_inline` was given."""
-    value = bytes(raw)
     first = value[:1]
     if first in b"{[":
         return value
