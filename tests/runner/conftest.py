@@ -1,0 +1,60 @@
+"""What the runner's tests share: messages to publish, an open outbox, a private RabbitMQ node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from arimonitor_core.effects import PublishMessage
+
+T = TypeVar("T")
+
+
+def build_message(
+    call: str, status: str = "open", *, vhost: str = "t", callnumber: int = 1, body: bytes | None = None
+) -> PublishMessage:
+    """A message as the core decides one: `call` stands for the guid."""
+    return PublishMessage(
+        vhost=vhost,
+        type="received-call",
+        routing_key=f"received-call.{status}",
+        message_id=f"{call}:{status}",
+        ordering_key=call,
+        timestamp=1_795_338_481,
+        callnumber=callnumber,
+        body=body if body is not None else f'{{"data":{{"guid":"{call}","channelstatus":"{status}"}}}}'.encode(),
+    )
+
+
+@pytest.fixture
+def message() -> Callable[..., PublishMessage]:
+    """Build a message: `message(call, status, vhost=, callnumber=, body=)`."""
+    return build_message
+
+
+@pytest.fixture
+def run() -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Run a coroutine in an event loop of its own, at most a minute, and check that it left no task behind."""
+
+    def runner(coroutine: Coroutine[Any, Any, T]) -> T:
+        async def bounded() -> T:
+            before = asyncio.all_tasks()
+            async with asyncio.timeout(60):
+                result = await coroutine
+            left = asyncio.all_tasks() - before
+            assert not left, f"tasks left behind: {left}"
+            return result
+
+        return asyncio.run(bounded())
+
+    return runner
+
+
+@pytest.fixture
+def outbox_path(tmp_path: Path) -> Path:
+    """Where this test's outbox is; the folder does not exist yet."""
+    return tmp_path / "spool" / "outbox.db"
