@@ -1,0 +1,261 @@
+"""The one door: every input goes in here, and what is to be done comes out.
+
+The core reads no clock, no random source, no environment, no file and no socket, and it never logs. So the same inputs
+give the same effects, byte for byte, in the daemon, in a replay, after a crash and on a standby.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from arimonitor_core import ari_events as ari
+from arimonitor_core import correlation, transfers
+from arimonitor_core.call import Call, Channel
+from arimonitor_core.calls import CallBook
+from arimonitor_core.directory import Directory
+from arimonitor_core.effects import Diagnostic, Effect, PrintEvent
+from arimonitor_core.endpoints import EndpointBook
+from arimonitor_core.event_filter import EventFilter
+from arimonitor_core.history import History, HistoryRecord
+from arimonitor_core.inputs import (
+    AriEventReceived,
+    ConnectionLost,
+    ConnectionRestored,
+    DeadlineReached,
+    DirectoryChanged,
+    FilterChanged,
+    Input,
+)
+from arimonitor_core.policies import Policies
+from arimonitor_core.push import PushDesk
+from arimonitor_core.reconciliation import reconcile
+from arimonitor_core.statistics import Statistics
+from arimonitor_core.values import parse_time_ms
+
+RECORDING_VARIABLE: Final = "MIXMONITOR_FILENAME"
+NOTHING: Final[Sequence[Effect]] = ()
+
+_decode_known = ari.decode_known
+
+
+class Monitor:
+    """Follows all calls of one Asterisk.
+
+    Args:
+        server: this PBX's name, as messages and guids carry it.
+        directory: clients and endpoints.
+        policies: what the operator decided.
+        first_callnumber: one more than the highest ever used on this server.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: str,
+        directory: Directory,
+        policies: Policies | None = None,
+        first_callnumber: int = 1,
+    ) -> None:
+        self.book: Final = CallBook(server, directory, policies or Policies(), first_callnumber)
+        self.endpoint_book: Final = EndpointBook(self.book)
+        self.push_desk: Final = PushDesk(self.book, self.endpoint_book)
+        self.filter: Final = EventFilter()
+        self.lost_at: float | None = None
+        self._event_counts = self.book.statistics.events
+        self._handlers: dict[type, Callable[[Any, int, AriEventReceived], object]] = self._event_handlers()
+        self._inputs: dict[type, Callable[[Any], None]] = {
+            ConnectionLost: self._on_lost,
+            ConnectionRestored: self._on_restored,
+            DirectoryChanged: self._on_directory,
+            FilterChanged: self._on_filter,
+            DeadlineReached: self._on_deadline,
+        }
+        self._due = float("inf")
+        self._filtering = False
+
+    def _event_handlers(self) -> dict[type, Callable[[Any, int, AriEventReceived], object]]:
+        book, endpoints = self.book, self.endpoint_book
+        return {
+            ari.ChannelCreated: self._on_created,
+            ari.ChannelDestroyed: lambda event, at_ms, _: correlation.on_destroyed(book, event, at_ms),
+            ari.ChannelStateChange: lambda event, at_ms, _: correlation.on_state_change(book, event, at_ms),
+            ari.ChannelHangupRequest: lambda event, at_ms, _: correlation.see(book, event.channel, at_ms),
+            ari.ChannelDtmfReceived: lambda event, at_ms, _: correlation.on_dtmf(book, event, at_ms),
+            ari.ChannelHold: lambda event, at_ms, _: correlation.on_hold(book, event.channel, "held", at_ms),
+            ari.ChannelUnhold: lambda event, at_ms, _: correlation.on_hold(book, event.channel, "resumed", at_ms),
+            ari.Dial: lambda event, at_ms, _: correlation.on_dial(book, event, at_ms),
+            ari.ChannelEnteredBridge: lambda event, at_ms, _: correlation.on_entered(book, event, at_ms),
+            ari.ChannelLeftBridge: lambda event, at_ms, _: correlation.on_left(book, event, at_ms),
+            ari.BridgeBlindTransfer: self._on_blind_transfer,
+            ari.BridgeAttendedTransfer: lambda event, at_ms, _: transfers.on_attended(book, event, at_ms),
+            ari.PeerStatusChange: lambda event, at_ms, _: endpoints.on_peer_status(event, at_ms),
+            ari.EndpointStateChange: lambda event, at_ms, _: endpoints.on_snapshot(event.endpoint, at_ms),
+            ari.ContactStatusChange: lambda event, at_ms, _: endpoints.on_contact_status(event, at_ms),
+        }
+
+    def handle(self, item: Input) -> Sequence[Effect]:
+        """Take one input; return what is to be done about it, in order. Bad data never raises.
+
+        Deadlines that are due at the input's time are dealt with first, so that what happens does not depend on
+        when a timer woke up.
+        """
+        if item.received_at >= self._due:
+            self.push_desk.on_time(item.received_at)
+            self._due = self.push_desk.next_due()
+        if type(item) is AriEventReceived:
+            try:
+                event: Any = _decode_known(item.raw)
+            except Exception:  # noqa: BLE001 - decoded once more, slowly, to name the reason
+                event = ari.decode_event(item.raw)
+            kind = type(event)
+            self._event_counts[kind] += 1
+            if self._filtering and not self._passes(event, item):
+                return self._take_effects()
+            if kind is ari.ChannelVarset:
+                if event.variable == RECORDING_VARIABLE:
+                    self._on_recording(item)
+            else:
+                handler = self._handlers.get(kind)
+                if handler is not None:
+                    handler(event, self._time_of(event, item), item)
+                elif kind is ari.UnhandledEvent:
+                    self.book.statistics.unhandled[event.type] += 1
+                elif kind is ari.MalformedEvent:
+                    self._report_malformed(event)
+        else:
+            self._inputs[type(item)](item)
+        return self._take_effects() if self.book.effects else NOTHING
+
+    def next_deadline(self) -> float | None:
+        """When something is due that no event may announce (Unix seconds): feed `DeadlineReached` then."""
+        return None if self._due == float("inf") else self._due
+
+    def _take_effects(self) -> Sequence[Effect]:
+        effects, self.book.effects = self.book.effects, []
+        return effects
+
+    def _time_of(self, event: Any, item: AriEventReceived) -> int:
+        """When it happened, by Asterisk's clock; the recorder's where Asterisk's is missing."""
+        at_ms = parse_time_ms(event.timestamp)
+        if at_ms is not None:
+            return at_ms
+        self.book.statistics.diagnostics["malformed-timestamp"] += 1
+        return round(item.received_at * 1000)
+
+    def _passes(self, event: Any, item: AriEventReceived) -> bool:
+        """Ask the event filter."""
+        kind = type(event)
+        name = event.type if kind is ari.UnhandledEvent else kind.__name__
+        variable = event.variable if kind is ari.ChannelVarset else ""
+        mode = self.filter.mode(name, variable)
+        if "P" in mode:
+            self.book.effects.append(PrintEvent(received_at=item.received_at, raw=item.raw))
+        if "N" in mode:
+            self.book.statistics.filtered[f"{name}/{variable}" if variable else name] += 1
+            return False
+        return True
+
+    def _report_malformed(self, event: ari.MalformedEvent) -> None:
+        self.book.report(Diagnostic(severity="warning", reason=event.reason, detail=event.detail))
+
+    # -- events that need more than the book ---------------------------------------------------------------------
+
+    def _on_created(self, event: ari.ChannelCreated, at_ms: int, item: AriEventReceived) -> None:
+        call = correlation.on_created(self.book, event, at_ms)
+        if call is not None:
+            self._consider_push(call, call.dialed, item.received_at, at_ms)
+
+    def _on_blind_transfer(self, event: ari.BridgeBlindTransfer, at_ms: int, item: AriEventReceived) -> None:
+        call = transfers.on_blind(self.book, event, at_ms)
+        if call is not None:
+            self._consider_push(call, event.exten, item.received_at, at_ms)
+
+    def _consider_push(self, call: Call, endpoint: str, received_at: float, at_ms: int) -> None:
+        self.push_desk.consider(call, endpoint, received_at, at_ms)
+        self._due = self.push_desk.next_due()
+
+    def _on_recording(self, item: AriEventReceived) -> None:
+        event = ari.decode_recording(item.raw)
+        if isinstance(event, ari.MalformedEvent):
+            self._report_malformed(event)
+        elif event.channel is not None:
+            channel = correlation.see(self.book, event.channel, self._time_of(event, item))
+            if channel is not None and event.value:
+                self.book.record(channel, event.value)
+
+    # -- inputs that are no events -------------------------------------------------------------------------------
+
+    def _on_lost(self, item: ConnectionLost) -> None:
+        if self.lost_at is None:
+            self.lost_at = item.received_at
+
+    def _on_restored(self, item: ConnectionRestored) -> None:
+        channels, bad_channels = ari.decode_items(item.channels, ari.ChannelSnapshot)
+        bridges, bad_bridges = ari.decode_items(item.bridges, ari.BridgeSnapshot)
+        endpoints, bad_endpoints = ari.decode_items(item.endpoints, ari.EndpointSnapshot)
+        for bad in (*bad_channels, *bad_bridges, *bad_endpoints):
+            self._report_malformed(bad)
+        at_ms = round(item.received_at * 1000)
+        lost_ms = at_ms if self.lost_at is None else round(self.lost_at * 1000)
+        self.lost_at = None
+        for endpoint in endpoints:
+            self.endpoint_book.on_snapshot(endpoint, at_ms)
+        untold = reconcile(
+            self.book, channels, bridges, complete=not (bad_channels or bad_bridges), lost_ms=lost_ms, at_ms=at_ms
+        )
+        for call in untold:
+            self._consider_push(call, call.dialed, item.received_at, at_ms)
+
+    def _on_directory(self, item: DirectoryChanged) -> None:
+        self.book.writer.directory = item.directory
+
+    def _on_filter(self, item: FilterChanged) -> None:
+        self.filter.change(item.types, item.variables)
+        self._filtering = not self.filter.is_open
+
+    def _on_deadline(self, item: DeadlineReached) -> None:
+        """Nothing more: time itself was dealt with before."""
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counters since the start."""
+        return self.book.statistics
+
+    @property
+    def history(self) -> History:
+        """Ended calls, bounded."""
+        return self.book.history
+
+    @property
+    def next_callnumber(self) -> int:
+        """The number that the next call told of will get."""
+        return self.book.next_callnumber
+
+    def active_calls(self) -> list[Call]:
+        """The calls being followed, told of or not, oldest first."""
+        return list(self.book.calls.values())
+
+    def find_calls(self, text: str) -> list[Call]:
+        """Active calls that a guid, callnumber, channel name or id, or an endpoint's number names."""
+        return [call for call in self.active_calls() if text in self._names(call)]
+
+    def find_call(self, guid: str) -> Call | None:
+        """The active call with this guid."""
+        return next((call for call in self.book.calls.values() if call.guid == guid), None)
+
+    def find_history(self, guid: str) -> HistoryRecord | None:
+        """The ended call with this guid, while it is remembered."""
+        return self.book.history.find_guid(guid)
+
+    def channels_of(self, call: Call) -> list[Channel]:
+        """The living channels that belong to a call, legs that are only being rung included."""
+        table = self.book.table
+        return [one for one in table.channels.values() if table.find_calling(one)[1] is call]
+
+    def _names(self, call: Call) -> Iterable[str]:
+        yield from (call.guid, str(call.callnumber), call.origin, call.dialed, call.destiny, call.channel)
+        for channel in self.channels_of(call):
+            yield from (channel.id, channel.name)

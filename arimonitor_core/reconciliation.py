@@ -1,0 +1,131 @@
+"""After a (re)connect: what Asterisk shows now against what was known, as one input.
+
+Calls of which no channel is left ended unseen; calls that live are caught up with (who talks with whom is asked of
+the bridges, whose creation tells when an unseen answer was); calls that began meanwhile are adopted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from arimonitor_core.ari_events import BridgeSnapshot, ChannelSnapshot
+from arimonitor_core.call import Call
+from arimonitor_core.call_states import RINGING
+from arimonitor_core.calls import CallBook
+from arimonitor_core.correlation import consider, refusal, see
+from arimonitor_core.transfers import merge
+from arimonitor_core.values import dialed_number, is_dialable, parse_time_ms
+
+CALLING_APPLICATIONS = frozenset({"Dial", "Queue", "FollowMe"})
+"""Applications that ring somebody on behalf of the channel that runs them."""
+CALLED_APPLICATIONS = frozenset({"AppDial", "AppDial2", "AppQueue"})
+"""What Asterisk shows as the application of a leg that is rung."""
+
+
+def reconcile(
+    book: CallBook,
+    channels: Sequence[ChannelSnapshot],
+    bridges: Sequence[BridgeSnapshot],
+    *,
+    complete: bool,
+    lost_ms: int,
+    at_ms: int,
+) -> list[Call]:
+    """Bring the calls up to what Asterisk shows.
+
+    Args:
+        complete: False where a part of the answer could not be read: then nothing is concluded from an absence.
+        lost_ms: when the connection went down.
+        at_ms: now; the time of all messages.
+
+    Returns:
+        Calls that were adopted and that nothing rings yet: they may need a push.
+    """
+    if complete:
+        _bury_missing(book, {snapshot.id for snapshot in channels}, lost_ms, at_ms)
+    for snapshot in channels:
+        see(book, snapshot, at_ms)
+    _replace_bridges(book, bridges)
+    untold = _adopt(book, channels, at_ms)
+    _catch_up(book, channels, bridges, at_ms)
+    return untold
+
+
+def _bury_missing(book: CallBook, present: set[str], lost_ms: int, at_ms: int) -> None:
+    missing = [channel for channel in book.table.channels.values() if channel.id not in present]
+    shrunk: dict[str, Call] = {}
+    for channel in missing:
+        book.table.remove(channel)
+        call = channel.live_call
+        if call is not None and channel.id in call.members:
+            call.members = tuple(member for member in call.members if member != channel.id)
+            shrunk[call.guid] = call
+    for call in shrunk.values():
+        if not call.members:
+            book.lose(call, lost_ms, at_ms)
+        elif call.anchor not in call.members:
+            book.speak_for(call, call.members[0])
+
+
+def _replace_bridges(book: CallBook, bridges: Iterable[BridgeSnapshot]) -> None:
+    table = book.table
+    table.bridges.clear()
+    for channel in table.channels.values():
+        channel.bridge = ""
+    for bridge in bridges:
+        for channel_id in bridge.channels:
+            member = table.channels.get(channel_id)
+            if member is not None:
+                table.enter(member, bridge.id)
+
+
+def _adopt(book: CallBook, channels: Sequence[ChannelSnapshot], at_ms: int) -> list[Call]:
+    """Calls that began unseen. Their `open` is told now; their ring time counts from the caller channel's creation."""
+    untold: list[Call] = []
+    for snapshot in sorted(channels, key=lambda one: (parse_time_ms(one.creationtime) or at_ms, one.id)):
+        channel = book.table.channels.get(snapshot.id)
+        if channel is None or channel.call is not None or channel.dialer or channel.is_local:
+            continue
+        application = snapshot.dialplan.app_name
+        if application in CALLED_APPLICATIONS:
+            continue
+        if application in CALLING_APPLICATIONS:
+            exten = snapshot.dialplan.exten
+            dialed = exten if is_dialable(exten) else dialed_number(snapshot.connected.number)
+        elif refusal(snapshot) == "":
+            dialed = snapshot.dialplan.exten
+        else:
+            continue
+        call = book.begin(snapshot, channel, dialed, at_ms)
+        if call is None:
+            continue
+        if application in CALLING_APPLICATIONS or dialed in book.directory.ai_entries:
+            book.ring(call, call.created_ms, at_ms)
+        else:
+            untold.append(call)
+    return untold
+
+
+def _catch_up(
+    book: CallBook, channels: Sequence[ChannelSnapshot], bridges: Iterable[BridgeSnapshot], at_ms: int
+) -> None:
+    """Who talks with whom by now? Answers that nobody saw are as old as the bridge."""
+    for bridge in bridges:
+        member = next((book.table.channels[one] for one in bridge.channels if one in book.table.channels), None)
+        if member is not None:
+            _join_calls(book, [channel.live_call for channel in book.table.component(member)], at_ms)
+            consider(book, member, parse_time_ms(bridge.creationtime) or at_ms, at_ms)
+    for snapshot in channels:
+        channel = book.table.channels.get(snapshot.id)
+        call = channel.live_call if channel is not None else None
+        if call is not None and call.state == RINGING and call.anchor == snapshot.id and snapshot.state == "Up":
+            if call.dialed in book.directory.ai_entries:
+                book.answer(call, None, at_ms, at_ms)
+
+
+def _join_calls(book: CallBook, calls: Iterable[Call | None], at_ms: int) -> None:
+    """Two told calls in one conversation: a transfer joined them unseen; the older one goes on."""
+    told = {call.guid: call for call in calls if call is not None and call.is_published}
+    by_age = sorted(told.values(), key=lambda call: (call.created_ms, call.guid))
+    for other in by_age[1:]:
+        merge(book, by_age[0], other, "", at_ms)

@@ -1,0 +1,108 @@
+"""Blind and attended transfers: who leaves, who stays, and which call goes on."""
+
+from __future__ import annotations
+
+from arimonitor_core.ari_events import BridgeAttendedTransfer, BridgeBlindTransfer, ChannelSnapshot
+from arimonitor_core.call import Call, Channel, Transfer
+from arimonitor_core.calls import CallBook
+from arimonitor_core.correlation import consider, see
+from arimonitor_core.values import endpoint_of_channel, is_number
+
+SUCCESS = "Success"
+
+
+def on_blind(book: CallBook, event: BridgeBlindTransfer, at_ms: int) -> Call | None:
+    """Somebody sent the other side to an extension; listed when it is made, answered or not. Returns the call."""
+    transferer = see(book, event.channel, at_ms)
+    transferee = see(book, event.transferee, at_ms) if event.transferee is not None else None
+    call = _call_of(transferer, transferee)
+    if call is None or event.result != SUCCESS:
+        book.statistics.diagnostics["transfer-ignored"] += 1
+        return None
+    if event.replace_channel is not None:
+        surrogate = see(book, event.replace_channel, at_ms)
+        if surrogate is not None:
+            book.attach(surrogate, call)
+    book.transfer(call, Transfer("blind", book.origin_of(event.channel), event.exten, at_ms))
+    _hand_over(book, call, event.channel, transferee)
+    return call
+
+
+def on_attended(book: CallBook, event: BridgeAttendedTransfer, at_ms: int) -> Call | None:
+    """Somebody joined the two sides that he talked with: the call of his first leg goes on. Returns it."""
+    first, second = see(book, event.transferer_first_leg, at_ms), see(book, event.transferer_second_leg, at_ms)
+    transferee = see(book, event.transferee, at_ms) if event.transferee is not None else None
+    target = see(book, event.transfer_target, at_ms) if event.transfer_target is not None else None
+    call = _call_of(first, transferee)
+    if call is None or event.result != SUCCESS:
+        book.statistics.diagnostics["transfer-ignored"] += 1
+        return None
+    other = _call_of(second, target)
+    if other is call:
+        other = None
+    to = _number_dialed(book, call, other, event, transferee, target)
+    made = Transfer("attended", book.origin_of(event.transferer_first_leg), to, at_ms)
+    if other is not None:
+        merge(book, call, other, event.transferer_second_leg.id, at_ms)
+    book.transfer(call, made)
+    call.consulted = ""
+    _hand_over(book, call, event.transferer_first_leg, transferee)
+    anchor = book.table.channels.get(call.anchor)
+    if anchor is not None:
+        consider(book, anchor, at_ms)
+    return call
+
+
+def _call_of(*channels: Channel | None) -> Call | None:
+    """The first published call among those of the channels."""
+    for channel in channels:
+        call = channel.live_call if channel is not None else None
+        if call is not None and call.is_published:
+            return call
+    return None
+
+
+def _hand_over(book: CallBook, call: Call, transferer: ChannelSnapshot, transferee: Channel | None) -> None:
+    """If the origin's side transferred, whom it leaves behind speaks for it from now on."""
+    if call.anchor != transferer.id:
+        return
+    if transferee is not None and not transferee.is_local:
+        book.join(transferee, call)
+        book.speak_for(call, transferee.id)
+        return
+    left = [member for member in call.members if member != transferer.id]
+    if left:
+        book.speak_for(call, left[0])
+
+
+def _number_dialed(
+    book: CallBook,
+    call: Call,
+    other: Call | None,
+    event: BridgeAttendedTransfer,
+    transferee: Channel | None,
+    target: Channel | None,
+) -> str:
+    """The number that was dialed for an attended transfer."""
+    if other is not None:
+        second = event.transferer_second_leg.id
+        return other.dialed if other.key.channel_id == second or other.anchor == second else other.origin
+    if call.consulted:
+        return call.consulted
+    seen = [channel for channel in (target, transferee) if channel is not None]
+    for channel in seen:
+        for member in book.table.component(channel):
+            number = endpoint_of_channel(member.name)
+            if member.is_local and not member.dialer and is_number(number):
+                return number
+    return book.party_of(target) if target is not None else ""
+
+
+def merge(book: CallBook, call: Call, other: Call, second_leg: str, at_ms: int) -> None:
+    """The other call ends here; who talked in it talks in this one from now on."""
+    members = [book.table.channels.get(member) for member in other.members if member != second_leg]
+    other.linked_guid = call.guid
+    book.end(other, at_ms)
+    for member in members:
+        if member is not None:
+            book.join(member, call)
