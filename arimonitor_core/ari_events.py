@@ -4,7 +4,7 @@ One pass of msgspec over the bytes: the `type` field chooses the class, and each
 core uses, so that nine events in ten cost no more than being skipped. A type that is not listed is `UnhandledEvent`;
 text that is no ARI event is `MalformedEvent` with a stable reason. Nothing here raises on any input.
 
-Shapes: `rest-api/api-docs/events.json` of Asterisk, corrected by real traffic of Asterisk 16 and 22: docs/ari-events.md.
+Shapes: Asterisk's `rest-api/api-docs/events.json`, corrected by real traffic of both versions (docs/ari-events.md).
 """
 
 from __future__ import annotations

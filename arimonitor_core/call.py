@@ -1,6 +1,6 @@
 """One call: raw facts as Asterisk told them. What the web system reads is projected from them in `messages`."""
 
-from __future__ import annotations
+# Annotations are not postponed here: cattrs reads those of a NamedTuple as they stand.
 
 from typing import Literal, NamedTuple
 
@@ -24,8 +24,8 @@ class Recording(NamedTuple):
 
     path: str
     """Absolute path of the WAV on the PBX."""
-    talker: bool
-    """True: announced by a party's own channel; False: by a Local half (a consultation, a forward)."""
+    own: bool
+    """True: announced by the caller's or a party's own channel; False: by a Local half (a consultation, a forward)."""
 
 
 class Transfer(NamedTuple):

@@ -177,9 +177,8 @@ class CallBook:
         before = call.state
         if call.apply(event):
             return True
-        self.report(
-            Diagnostic(severity="warning", reason="illegal-transition", detail=f"{event} while {before}", call_id=call.guid)
-        )
+        detail = f"{event} while {before}"
+        self.report(Diagnostic(severity="warning", reason="illegal-transition", detail=detail, call_id=call.guid))
         return False
 
     # -- what belongs to a call --------------------------------------------------------------------------------
@@ -220,7 +219,8 @@ class CallBook:
 
     def _add_recording(self, channel: Channel, call: Call, path: str) -> None:
         if all(known.path != path for known in call.recordings):
-            call.recordings = (*call.recordings, Recording(path, talker=not channel.is_local))
+            own = not channel.is_local or channel.id == call.key.channel_id
+            call.recordings = (*call.recordings, Recording(path, own))
 
     def drop_member(self, channel: Channel, call: Call, at_ms: int) -> None:
         """A channel that belongs to the call is gone."""

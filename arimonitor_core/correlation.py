@@ -25,7 +25,7 @@ from arimonitor_core.call import Call, Channel
 from arimonitor_core.call_states import ANNOUNCED, ANSWERED, RINGING
 from arimonitor_core.calls import CallBook
 from arimonitor_core.effects import Diagnostic
-from arimonitor_core.values import dialed_number, endpoint_of_channel, is_dialable
+from arimonitor_core.values import dialed_number, endpoint_of_channel, is_dialable, is_number
 
 SPOOL_FAILED = "OutgoingSpoolFailed"
 UNFINISHED_DIALING = frozenset({"", "RINGING", "PROGRESS", "PROCEEDING", "ANSWER"})
@@ -102,12 +102,15 @@ def on_destroyed(book: CallBook, event: ChannelDestroyed, at_ms: int) -> None:
 def on_state_change(book: CallBook, event: ChannelStateChange, at_ms: int) -> None:
     """`Up` of a caller means nothing, except where the dialplan itself is the party that answers."""
     channel = see(book, event.channel, at_ms)
-    if channel is None or event.channel.state != "Up":
-        return
-    call = channel.live_call
-    if call is not None and call.state == RINGING and call.anchor == channel.id:
-        if call.dialed in book.directory.ai_entries:
-            book.answer(call, None, at_ms, at_ms)
+    call = channel.live_call if channel is not None else None
+    if call is not None and call.anchor == event.channel.id:
+        answer_ai(book, call, event.channel, at_ms)
+
+
+def answer_ai(book: CallBook, call: Call, caller: ChannelSnapshot, at_ms: int) -> None:
+    """An AI entry has answered when the caller's channel is `Up`."""
+    if caller.state == "Up" and call.state == RINGING and call.dialed in book.directory.ai_entries:
+        book.answer(call, None, at_ms, at_ms)
 
 
 def on_hold(book: CallBook, snapshot: ChannelSnapshot, update: str, at_ms: int) -> None:
@@ -121,8 +124,8 @@ def on_hold(book: CallBook, snapshot: ChannelSnapshot, update: str, at_ms: int) 
 def on_dtmf(book: CallBook, event: ChannelDtmfReceived, at_ms: int) -> None:
     """A digit; Asterisk 16 may send one twice, and nothing tells a copy from a key pressed twice."""
     channel = see(book, event.channel, at_ms)
-    if channel is None:
-        return
+    if channel is None or channel.is_local:
+        return  # a Local half only carries the digits of the phone behind it
     if len(event.digit) != 1:
         book.report(Diagnostic(severity="warning", reason="malformed-digit", detail=event.digit[:40]))
         return
@@ -132,34 +135,35 @@ def on_dtmf(book: CallBook, event: ChannelDtmfReceived, at_ms: int) -> None:
 def on_dial(book: CallBook, event: Dial, at_ms: int) -> None:
     """A leg is dialed, rings, answers or ends its dialing."""
     peer = see(book, event.peer, at_ms)
-    caller = see(book, event.caller, at_ms) if event.caller is not None else None
     if peer is not None and event.dialstatus == "ANSWER" and not peer.answered_ms:
         peer.answered_ms = at_ms
-    if caller is None or event.caller is None:
+    caller = see(book, event.caller, at_ms) if event.caller is not None else None
+    if caller is None:
         return
     if peer is not None:
         _tie(book, caller, peer, event, at_ms)
-    if event.forwarded is not None:
-        forwarded = see(book, event.forwarded, at_ms)
-        if forwarded is not None and not forwarded.dialer:
-            forwarded.dialer = caller.id
+    forwarded = see(book, event.forwarded, at_ms) if event.forwarded is not None else None
+    if forwarded is not None and not forwarded.dialer:
+        forwarded.dialer = caller.id
     root, call = book.table.find_calling(caller)
     if event.dialstatus not in UNFINISHED_DIALING:
         if call is not None and call.state == RINGING:
             call.dial_status = event.dialstatus
     elif peer is not None:
+        # A Local half whose root is not known dials for an originate or a consultation: that is no call.
         if call is None and (root is caller or not caller.is_local) and not caller.name.endswith(";2"):
-            # An outgoing leg that dials is a caller from now on. A Local half whose root is not known dials for an
-            # originate or a consultation.
-            call = book.begin(event.caller, caller, _dialed(book, event, caller, peer), at_ms)
+            call = _begin_at_dial(book, event, caller, peer, at_ms)
         if call is not None and call.state == ANNOUNCED:
             book.ring(call, at_ms)
 
 
-def _dialed(book: CallBook, event: Dial, caller: Channel, peer: Channel) -> str:
-    """The number that a caller dialed who was not born as one."""
-    exten = event.caller.dialplan.exten if event.caller is not None else ""
-    return exten if is_dialable(exten) else caller.exten or peer.dialed or book.party_of(peer)
+def _begin_at_dial(book: CallBook, event: Dial, caller: Channel, peer: Channel, at_ms: int) -> Call | None:
+    """An outgoing leg that dials somebody itself (click-to-call) is a caller from now on."""
+    if event.caller is None:
+        return None
+    exten = event.caller.dialplan.exten
+    dialed = exten if is_dialable(exten) else caller.exten or peer.dialed or book.party_of(peer)
+    return book.begin(event.caller, caller, dialed, at_ms)
 
 
 def _tie(book: CallBook, caller: Channel, peer: Channel, event: Dial, at_ms: int) -> None:
@@ -192,9 +196,8 @@ def on_left(book: CallBook, event: ChannelLeftBridge, at_ms: int) -> None:
 def consider(book: CallBook, channel: Channel, at_ms: int, message_ms: int | None = None) -> None:
     """Who talks with whom in this channel's component, and what does that make of their calls?
 
-    Args:
-        at_ms: when they were joined; the answer's time for a party whose Dial ANSWER nobody saw.
-        message_ms: time of the messages; None: that of what happened.
+    `at_ms` is when they were joined: the answer's time for a party whose Dial ANSWER nobody saw. `message_ms` is the
+    time of the messages; None: that of what happened.
     """
     component = book.table.component(channel)
     if len(component) == 1:
@@ -266,7 +269,7 @@ def _own_side(book: CallBook, call: Call, anchor: Channel, component: list[Chann
 
 
 def _consult(book: CallBook, call: Call, component: list[Channel]) -> None:
-    """Somebody of the call talks aside: his consultation is part of the call, whom he consults is no party of it yet."""
+    """Somebody of the call talks aside: that is part of the call, but who is consulted is no party of it yet."""
     for member in component:
         if member.live_call is None:
             _note_consultation(call, member)
@@ -274,8 +277,14 @@ def _consult(book: CallBook, call: Call, component: list[Channel]) -> None:
 
 
 def _note_consultation(call: Call, half: Channel) -> None:
-    """The number of a consultation stands only in the name of the Local half that nobody dialed."""
-    if half.is_local and not half.dialer and call.state == ANSWERED:
-        number = endpoint_of_channel(half.name)
-        if is_dialable(number) and half.call is not call:
-            call.consulted = number
+    """Somebody of an answered call entered a bridge with a Local half: its name holds whom he consults."""
+    if call.state == ANSWERED and half.call is not call:
+        call.consulted = consulted_number(half) or call.consulted
+
+
+def consulted_number(half: Channel) -> str:
+    """The number of a consultation stands only in the name of the Local `;1` that nobody dialed; else empty."""
+    if not half.is_local or half.dialer or not half.name.endswith("1"):
+        return ""
+    number = endpoint_of_channel(half.name)
+    return number if is_number(number) else ""

@@ -98,7 +98,7 @@ class Writer:
 
     def _recordings(self, call: Call) -> dict[str, Any]:
         base = self._policies.audio_base_url
-        first = next((recording.path for recording in call.recordings if recording.talker), "")
+        first = next((recording.path for recording in call.recordings if recording.own), "")
         return {
             "urlfilename": recording_url(base, first) if first else "",
             "recordings": [recording_url(base, recording.path) for recording in call.recordings],

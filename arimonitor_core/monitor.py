@@ -25,10 +25,11 @@ from arimonitor_core.inputs import (
     DeadlineReached,
     DirectoryChanged,
     FilterChanged,
+    FilterMode,
     Input,
 )
 from arimonitor_core.policies import Policies
-from arimonitor_core.push import PushDesk
+from arimonitor_core.push import PushDesk, Waiting
 from arimonitor_core.reconciliation import reconcile
 from arimonitor_core.statistics import Statistics
 from arimonitor_core.values import parse_time_ms
@@ -106,7 +107,7 @@ class Monitor:
         if type(item) is AriEventReceived:
             try:
                 event: Any = _decode_known(item.raw)
-            except Exception:  # noqa: BLE001 - decoded once more, slowly, to name the reason
+            except Exception:  # decoded once more, slowly, to name the reason
                 event = ari.decode_event(item.raw)
             kind = type(event)
             self._event_counts[kind] += 1
@@ -120,7 +121,7 @@ class Monitor:
                 if handler is not None:
                     handler(event, self._time_of(event, item), item)
                 elif kind is ari.UnhandledEvent:
-                    self.book.statistics.unhandled[event.type] += 1
+                    self.book.statistics.count_unhandled(event.type)
                 elif kind is ari.MalformedEvent:
                     self._report_malformed(event)
         else:
@@ -216,6 +217,20 @@ class Monitor:
 
     def _on_deadline(self, item: DeadlineReached) -> None:
         """Nothing more: time itself was dealt with before."""
+
+    def resume(
+        self,
+        waiting: Iterable[Waiting],
+        types: dict[str, FilterMode],
+        variables: dict[str, FilterMode],
+        lost_at: float | None,
+    ) -> None:
+        """Go on where a snapshot was taken."""
+        self.push_desk.waiting.extend(waiting)
+        self._due = self.push_desk.next_due()
+        self.filter.change(types, variables)
+        self._filtering = not self.filter.is_open
+        self.lost_at = lost_at
 
     # -- questions -----------------------------------------------------------------------------------------------
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from arimonitor_core.ari_events import BridgeSnapshot, ChannelSnapshot
 from arimonitor_core.call import Call
-from arimonitor_core.call_states import RINGING
 from arimonitor_core.calls import CallBook
-from arimonitor_core.correlation import consider, refusal, see
+from arimonitor_core.correlation import answer_ai, consider, refusal, see
 from arimonitor_core.transfers import merge
 from arimonitor_core.values import dialed_number, is_dialable, parse_time_ms
 
@@ -33,13 +32,9 @@ def reconcile(
 ) -> list[Call]:
     """Bring the calls up to what Asterisk shows.
 
-    Args:
-        complete: False where a part of the answer could not be read: then nothing is concluded from an absence.
-        lost_ms: when the connection went down.
-        at_ms: now; the time of all messages.
-
-    Returns:
-        Calls that were adopted and that nothing rings yet: they may need a push.
+    `complete` is False where a part of the answer could not be read: then nothing is concluded from an absence.
+    `lost_ms` is when the connection went down, `at_ms` is now, and the time of all messages. Returns the calls that
+    were adopted and that nothing rings yet: they may need a push.
     """
     if complete:
         _bury_missing(book, {snapshot.id for snapshot in channels}, lost_ms, at_ms)
@@ -118,9 +113,8 @@ def _catch_up(
     for snapshot in channels:
         channel = book.table.channels.get(snapshot.id)
         call = channel.live_call if channel is not None else None
-        if call is not None and call.state == RINGING and call.anchor == snapshot.id and snapshot.state == "Up":
-            if call.dialed in book.directory.ai_entries:
-                book.answer(call, None, at_ms, at_ms)
+        if call is not None and call.anchor == snapshot.id:
+            answer_ai(book, call, snapshot, at_ms)
 
 
 def _join_calls(book: CallBook, calls: Iterable[Call | None], at_ms: int) -> None:

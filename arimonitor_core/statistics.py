@@ -6,6 +6,9 @@ from collections import defaultdict
 
 from attrs import Factory, define
 
+UNHANDLED_LIMIT = 200
+"""How many unknown event types are counted by name."""
+
 
 @define(eq=False)
 class Statistics:
@@ -23,6 +26,11 @@ class Statistics:
     """Published, by routing key."""
     calls: defaultdict[str, int] = Factory(lambda: defaultdict(int))
     """Ended, by final state."""
+
+    def count_unhandled(self, event_type: str) -> None:
+        """Count an ARI type that the core does not list; a hostile source cannot make the table grow."""
+        known = event_type in self.unhandled or len(self.unhandled) < UNHANDLED_LIMIT
+        self.unhandled[event_type if known else "(others)"] += 1
 
     def as_dict(self) -> dict[str, dict[str, int]]:
         """All counters, sorted by name."""

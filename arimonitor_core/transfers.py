@@ -5,8 +5,7 @@ from __future__ import annotations
 from arimonitor_core.ari_events import BridgeAttendedTransfer, BridgeBlindTransfer, ChannelSnapshot
 from arimonitor_core.call import Call, Channel, Transfer
 from arimonitor_core.calls import CallBook
-from arimonitor_core.correlation import consider, see
-from arimonitor_core.values import endpoint_of_channel, is_number
+from arimonitor_core.correlation import consider, consulted_number, see
 
 SUCCESS = "Success"
 
@@ -86,14 +85,14 @@ def _number_dialed(
     """The number that was dialed for an attended transfer."""
     if other is not None:
         second = event.transferer_second_leg.id
-        return other.dialed if other.key.channel_id == second or other.anchor == second else other.origin
+        return other.dialed if second in (other.key.channel_id, other.anchor) else other.origin
     if call.consulted:
         return call.consulted
     seen = [channel for channel in (target, transferee) if channel is not None]
     for channel in seen:
         for member in book.table.component(channel):
-            number = endpoint_of_channel(member.name)
-            if member.is_local and not member.dialer and is_number(number):
+            number = consulted_number(member)
+            if number:
                 return number
     return book.party_of(target) if target is not None else ""
 

@@ -1,6 +1,6 @@
 """Small pure functions on what Asterisk and the directory write: times, names, numbers, identifiers."""
 
-from __future__ import annotations
+# Annotations are not postponed here: cattrs reads those of a NamedTuple as they stand.
 
 import re
 from datetime import datetime
