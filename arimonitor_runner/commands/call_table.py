@@ -62,7 +62,7 @@ class TableSink:
                 _optional(data, "ringduration"),
                 _optional(data, "callduration"),
                 data.get("dtmf", ""),
-                data.get("urlfilename", ""),
+                data.get("urlfilename", "").rpartition("/")[2],
             )
         return table
 

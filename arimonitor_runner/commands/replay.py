@@ -17,7 +17,7 @@ from arimonitor_core.directory import Directory
 from arimonitor_core.effects import Diagnostic, PublishMessage
 from arimonitor_core.inputs import Input
 from arimonitor_core.monitor import Monitor
-from arimonitor_runner.log_files import STANDARD_INPUT, LogFile, read_records
+from arimonitor_runner.log_files import STANDARD_INPUT, read_records
 
 PROGRESS_BYTES_MIN = 8 * 1024 * 1024
 """Shorter logs are done before a progress bar could be read."""
