@@ -7,9 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+from arimonitor_core.effects import PublishMessage
 from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored
+from arimonitor_core.monitor import Monitor
 from arimonitor_core.records import decode_record, encode_record
 from arimonitor_runner.demo.rebase import INSTANT, moved
+from arimonitor_runner.demo.story import compare, load_story
+from arimonitor_runner.directory_sources.text import load_directory
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "arimonitor_runner" / "demo"
@@ -59,6 +63,31 @@ def test_the_story_tells_all_that_it_is_meant_to_show() -> None:
     with gzip.open(DEMO / "story.ndjson.gz") as lines:
         other = [r for r in map(decode_record, lines) if not isinstance(r, AriEventReceived)]
     assert [type(record) for record in other] == [ConnectionRestored, ConnectionLost, ConnectionRestored]
+
+
+def replayed() -> list[bytes]:
+    """Message bodies of the packaged story, followed by the core alone."""
+    monitor = Monitor(server="demo", directory=load_directory(DEMO, {}).directory)
+    records, _ = load_story()
+    effects = [effect for record in records for effect in monitor.handle(record)]
+    assert monitor.active_calls() == []
+    return [effect.body for effect in effects if isinstance(effect, PublishMessage)]
+
+
+def test_the_core_tells_of_the_story_exactly_what_truly_happened() -> None:
+    """The messages agree with Asterisk's own records of the calls."""
+    _, expected = load_story()
+    assert compare(replayed(), expected) == []
+
+
+def test_every_difference_from_the_truth_is_named() -> None:
+    """A missing message, one too many, a wrong digit and a missing push are all seen."""
+    _, expected = load_story()
+    bodies = replayed()
+    assert compare([b for b in bodies if b"FORCECLOSE" not in b], expected) != []
+    assert compare([*bodies, bodies[-1].replace(b'"guid":"', b'"guid":"0')], expected) != []
+    assert len(compare([b.replace(b'"dtmf":"42#"', b'"dtmf":"42"') for b in bodies], expected)) == 2
+    assert compare([b for b in bodies if b'"push"' not in b], expected) == ["0 push messages, expected 1"]
 
 
 def test_moving_a_log_there_and_back_changes_nothing() -> None:
