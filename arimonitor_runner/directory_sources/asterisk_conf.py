@@ -41,6 +41,8 @@ INCLUDE_DEPTH_MAX = 10
 _BLANKS = "".join(map(chr, range(33)))
 """What Asterisk strips: every character up to the space."""
 
+_DIRECTIVE = re.compile(r"[^\0- ]*")
+
 
 @frozen
 class Setting:
@@ -231,8 +233,8 @@ class _Reader:
         return found[0] if found else None
 
     def _read_directive(self, text: str) -> None:
-        directive, *argument = text[1:].split(maxsplit=1)
-        name = _unquoted(argument[0]) if argument else ""
+        directive = _DIRECTIVE.match(text[1:])[0]  # type: ignore[index]  # it matches any text
+        name = _unquoted(text[1 + len(directive) :].strip(_BLANKS))
         match directive.lower():
             case "include" | "tryinclude" if not name:
                 self._report(f"#{directive} without a file name")
@@ -281,7 +283,7 @@ class _Reader:
         if at < 0:
             self._report("no = in this line")
             return
-        is_appended = at > 0 and text[at - 1] == "+"
+        is_appended = at > first and text[at - 1] == "+"
         name = text[: at - is_appended].strip(_BLANKS)
         value = text[at + 1 :]
         if not name:

@@ -245,7 +245,7 @@ class _TextReader:
         """The client that an endpoint names; empty where its number decides."""
         named = variables.get("cliente", "")
         if named and named not in clients:
-            self._report(section, f"endpoint {section.name}: no client {named}; its number decides")
+            self._report(section, f"endpoint {section.name}: there is no client {named}")
         # An account code may mean anything; it is a client only where it is one's code.
         for code in (named, _value(section.find_last("accountcode"))):
             if code in clients:
