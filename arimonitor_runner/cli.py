@@ -47,3 +47,7 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="arimonitor")
 def main() -> None:
     """Follow the calls of an Asterisk: replay, record, look."""
+
+
+if __name__ == "__main__":
+    main(prog_name="arimonitor")
