@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import os
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from rabbit import RabbitNode, shared_node
 
 from arimonitor_core.effects import PublishMessage
 
@@ -58,3 +60,30 @@ def run() -> Callable[[Coroutine[Any, Any, T]], T]:
 def outbox_path(tmp_path: Path) -> Path:
     """Where this test's outbox is; the folder does not exist yet."""
     return tmp_path / "spool" / "outbox.db"
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """The session's RabbitMQ node, shared by all xdist workers. Tests keep to vhosts of their own."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with shared_node(folder / "rabbitmq") as node:
+        yield node
+
+
+@pytest.fixture
+def vhost(rabbit: RabbitNode) -> str:
+    """A virtual host of this test's own."""
+    return rabbit.new_vhost()
+
+
+@pytest.fixture(scope="module")
+def own_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """A node that a test module may kill and starve."""
+    node = RabbitNode(tmp_path_factory.mktemp("own-rabbitmq"))
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()

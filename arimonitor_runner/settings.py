@@ -1,0 +1,207 @@
+"""What an operator can set, with its default and its reason.
+
+A value comes from, each overruling the one before: the default here, the TOML file, an environment variable
+(`ARIMONITOR_` and the path: ARIMONITOR_ARI_PASSWORD for `ari.password`), a command-line option (`--ari-url`). Names
+that end in `_s` are seconds. Secrets are `SecretStr`: they print as asterisks.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import typed_settings as ts
+from attrs import Attribute, field, frozen
+from attrs.validators import ge, gt, in_, max_len, min_len
+
+ENVIRONMENT_PREFIX = "ARIMONITOR_"
+
+LEAN_EVENTS = (
+    "ApplicationReplaced",
+    "BridgeAttendedTransfer",
+    "BridgeBlindTransfer",
+    "BridgeMerged",
+    "ChannelCreated",
+    "ChannelDestroyed",
+    "ChannelDtmfReceived",
+    "ChannelEnteredBridge",
+    "ChannelHangupRequest",
+    "ChannelHold",
+    "ChannelLeftBridge",
+    "ChannelStateChange",
+    "ChannelUnhold",
+    "ContactStatusChange",
+    "Dial",
+    "EndpointStateChange",
+    "PeerStatusChange",
+)
+"""All that a call needs: every message is decided from these where `channelvars` come with the snapshots."""
+
+
+def _http_url(_instance: object, attribute: Attribute[str], value: str) -> None:
+    # The text never shows the value: somebody may have put a password into it.
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{attribute.name} must look like http://HOST:8088")
+    if parts.username is not None or parts.query:
+        raise ValueError(f"{attribute.name} must not hold credentials: they belong into user and password")
+
+
+def _help(text: str, default: Any, *validators: Any) -> Any:
+    return ts.option(default=default, help=text, validator=list(validators) or None)
+
+
+@frozen(kw_only=True)
+class AriSettings:
+    """The Asterisk that is listened to."""
+
+    url: str = _help("Asterisk's HTTP server: http://HOST:8088, or https.", "http://127.0.0.1:8088", _http_url)
+    user: str = _help("ARI user; it must not be read_only, because subscribing is a write.", "arimonitor", min_len(1))
+    password: ts.SecretStr = ts.secret(  # noqa: RUF009  # an attrs field
+        default=ts.SecretStr(""), help="Its password. Better in ARIMONITOR_ARI_PASSWORD than on the command line."
+    )
+    application: str = _help(
+        "Stasis application name. A second monitor with the same name takes over from the first.",
+        "arimonitor",
+        min_len(1),
+        max_len(64),
+    )
+    events: tuple[str, ...] = _help(
+        "ARI event types that Asterisk shall send; all others it filters out at the source.", LEAN_EVENTS, min_len(1)
+    )
+    channelvars: Literal["auto", "yes", "no"] = _help(
+        "Do channel snapshots hold ari.conf's channelvars? Where they do, ChannelVarset is not needed. auto: look.",
+        "auto",
+        in_(("auto", "yes", "no")),
+    )
+    request_timeout_s: float = _help("Longest wait for the answer to one REST request.", 10.0, gt(0))
+    handshake_timeout_s: float = _help("Longest wait for the websocket handshake.", 10.0, gt(0))
+    ping_interval_s: float = _help("Time between two pings on the websocket; silence says nothing in ARI.", 5.0, gt(0))
+    ping_timeout_s: float = _help("The connection counts as lost when a ping stays unanswered so long.", 10.0, gt(0))
+    queue_max: int = _help(
+        "Events that may wait in memory. More, and the connection is given up and taken up again.", 200_000, ge(1000)
+    )
+    message_bytes_max: int = _help("Largest websocket message taken, in bytes.", 16 * 2**20, ge(2**16))
+    backoff_first_s: float = _help("Ceiling of the first wait before a reconnect; it doubles each time.", 1.0, gt(0))
+    backoff_max_s: float = _help("Highest ceiling of that wait. Reconnects cost Asterisk something.", 30.0, gt(0))
+    backoff_deadlock_s: float = _help(
+        "Wait where Asterisk answers REST but no handshake: it is then usually stuck for good.", 60.0, gt(0)
+    )
+    stable_after_s: float = _help("A connection that held so long starts the back-off anew.", 60.0, gt(0))
+
+
+@frozen(kw_only=True)
+class AmiSettings:
+    """Asterisk's manager interface; only looked at before the start."""
+
+    host: str = _help("Its host; empty: not looked at.", "")
+    port: int = _help("Its port.", 5038, gt(0))
+    wait_max_s: float = _help("How long the start waits for it before it goes on without.", 60.0, ge(0))
+
+
+@frozen(kw_only=True)
+class DirectorySettings:
+    """Clients, endpoints and MQ servers."""
+
+    folder: Path = _help(  # noqa: RUF009  # an attrs field
+        "Where __CLIENTES__.DEF, endpoints_pjsip.def and mqservers.def are.", Path("/etc/arimonitor/directory")
+    )
+    default_vhost: str = _help(
+        "Vhost for calls of which no number belongs to a client; empty: they are kept back and reported.", ""
+    )
+
+
+@frozen(kw_only=True)
+class BrokerSettings:
+    """How messages are delivered to RabbitMQ."""
+
+    mode: Literal["auto", "rabbitmq", "local"] = _help(
+        "local: only log messages, deliver nowhere. auto: local where the directory names no MQ server.",
+        "auto",
+        in_(("auto", "rabbitmq", "local")),
+    )
+    declare: bool = _help("Declare exchange, queue and binding in each vhost.", True)
+    exchange: str = _help("Topic exchange.", "arimonitor", min_len(1))
+    queue: str = _help("Quorum queue that is bound to all of it.", "arimonitor", min_len(1))
+    window: int = _help("Messages of one vhost on their way at the same time.", 100, ge(1))
+    heartbeat_s: int = _help("AMQP heartbeat.", 30, ge(1))
+    connect_timeout_s: float = _help("Longest wait until a connection is open and declared.", 15.0, gt(0))
+    confirm_timeout_s: float = _help("A connection that leaves a message unconfirmed so long is dropped.", 15.0, gt(0))
+    blocked_timeout_s: float = _help("Likewise where the broker blocks (memory, disk) so long.", 300.0, gt(0))
+    backoff_first_s: float = _help(
+        "Ceiling of the first wait before another attempt; it doubles each time.", 0.5, gt(0)
+    )
+    backoff_max_s: float = _help("Highest ceiling of that wait.", 30.0, gt(0))
+    open_per_s_max: float = _help("Connections opened per second, over all vhosts.", 20.0, gt(0))
+    idle_close_s: float = _help("Close a vhost's connection after so long without a message; 0: never.", 0.0, ge(0))
+
+
+@frozen(kw_only=True)
+class OutboxSettings:
+    """Messages on disk until RabbitMQ confirmed them."""
+
+    path: Path = _help(  # noqa: RUF009  # an attrs field
+        "The SQLite file.", Path("/var/lib/arimonitor/outbox.db")
+    )
+    sync: Literal["FULL", "NORMAL"] = _help(
+        "FULL survives a power cut; NORMAL is faster on a slow disk and survives a crash of the daemon.",
+        "FULL",
+        in_(("FULL", "NORMAL")),
+    )
+
+
+@frozen(kw_only=True)
+class PolicySettings:
+    """What the core decides by."""
+
+    audio_base_url: str = _help("Recordings are linked as this and the file's name.", "http://audio.example/voip1/")
+    push_types: tuple[str, ...] = _help("Endpoint types that are pushed when a call waits for them.", ("unidade",))
+    push_wait_s: float = _help(
+        "An endpoint of unknown state that nothing rings within this time counts as offline.", 0.5, ge(0)
+    )
+    call_update: bool = _help("Send call-update (8016) for transfers, hold and resume.", False)
+    history_limit: int = _help("Ended calls that stay queryable.", 10_000, ge(0))
+
+
+@frozen(kw_only=True)
+class RecoverySettings:
+    """Calls that ended while nobody listened."""
+
+    forceclose_status: str = _help(
+        "Spelling of channelstatus for them; set closed for a consumer that wants it.", "FORCECLOSE", min_len(1)
+    )
+
+
+@frozen(kw_only=True)
+class LogSettings:
+    """The daemon's own log, on standard error."""
+
+    format: Literal["console", "json"] = _help(
+        "For people, or one JSON object a line.", "console", in_(("console", "json"))
+    )
+    level: Literal["debug", "info", "warning", "error"] = _help(
+        "Lowest severity shown.", "info", in_(("debug", "info", "warning", "error"))
+    )
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything, by section."""
+
+    server: str = ts.option(
+        factory=socket.gethostname,
+        help="Name of this Asterisk in every message. Part of every call's guid: do not change it. Default: host name.",
+        validator=min_len(1),
+    )
+    pid_file: str = _help("Lock file with the process id, so that a second daemon refuses to start; empty: none.", "")
+    drain_timeout_s: float = _help("When stopping, longest wait for RabbitMQ to confirm what it was sent.", 10.0, ge(0))
+    ari: AriSettings = field(factory=AriSettings)
+    ami: AmiSettings = field(factory=AmiSettings)
+    directory: DirectorySettings = field(factory=DirectorySettings)
+    broker: BrokerSettings = field(factory=BrokerSettings)
+    outbox: OutboxSettings = field(factory=OutboxSettings)
+    policies: PolicySettings = field(factory=PolicySettings)
+    recovery: RecoverySettings = field(factory=RecoverySettings)
+    logs: LogSettings = field(factory=LogSettings)
