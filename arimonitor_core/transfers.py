@@ -18,11 +18,14 @@ def on_blind(book: CallBook, event: BridgeBlindTransfer, at_ms: int) -> Call | N
     if call is None or event.result != SUCCESS:
         book.statistics.diagnostics["transfer-ignored"] += 1
         return None
+    by = book.origin_of(event.channel)
+    if _is_repeat(call, "blind", by, at_ms):
+        return None
     if event.replace_channel is not None:
         surrogate = see(book, event.replace_channel, at_ms)
         if surrogate is not None:
             book.attach(surrogate, call)
-    book.transfer(call, Transfer("blind", book.origin_of(event.channel), event.exten, at_ms))
+    book.transfer(call, Transfer("blind", by, event.exten, at_ms))
     _hand_over(book, call, event.channel, transferee)
     return call
 
@@ -36,11 +39,14 @@ def on_attended(book: CallBook, event: BridgeAttendedTransfer, at_ms: int) -> Ca
     if call is None or event.result != SUCCESS:
         book.statistics.diagnostics["transfer-ignored"] += 1
         return None
+    by = book.origin_of(event.transferer_first_leg)
+    if _is_repeat(call, "attended", by, at_ms):
+        return None
     other = _call_of(second, target)
     if other is call:
         other = None
     to = _number_dialed(book, call, other, event, transferee, target)
-    made = Transfer("attended", book.origin_of(event.transferer_first_leg), to, at_ms)
+    made = Transfer("attended", by, to, at_ms)
     if other is not None:
         merge(book, call, other, event.transferer_second_leg.id, at_ms)
     book.transfer(call, made)
@@ -59,6 +65,11 @@ def _call_of(*channels: Channel | None) -> Call | None:
         if call is not None and call.is_published:
             return call
     return None
+
+
+def _is_repeat(call: Call, kind: str, by: str, at_ms: int) -> bool:
+    """Is that transfer listed already? The same event delivered twice is one transfer."""
+    return any((made.kind, made.by, made.at_ms) == (kind, by, at_ms) for made in call.transfers)
 
 
 def _hand_over(book: CallBook, call: Call, transferer: ChannelSnapshot, transferee: Channel | None) -> None:
