@@ -38,7 +38,7 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 def list_captures(*folders: str) -> list[str]:
     """Every capture as `folder/name`, of all folders unless some are named."""
     return sorted(
-        f"{path.parent.name}/{path.name.partition('.')[0]}"
+        f"{path.parent.name}/{path.name.removesuffix('.gz').removesuffix('.ndjson')}"
         for path in CAPTURES.glob("*/*.ndjson*")
         if not folders or path.parent.name in folders
     )
