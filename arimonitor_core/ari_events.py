@@ -53,6 +53,19 @@ class ChannelSnapshot(msgspec.Struct, gc=False):
     channelvars: ChannelVars | None = None
 
 
+class ListedDialplan(Dialplan, gc=False, frozen=True):
+    """Where a listed channel is, with what its application was told."""
+
+    app_data: str = ""
+    """``PJSIP/1121&PJSIP/1122,15,tT`` of Dial."""
+
+
+class ListedChannel(ChannelSnapshot, gc=False):
+    """A channel of GET /channels: nobody saw its dialing, so its application's arguments matter too."""
+
+    dialplan: ListedDialplan = ListedDialplan()
+
+
 class BridgeSnapshot(msgspec.Struct, gc=False):
     """A bridge; `channels` are the ids of those in it."""
 
@@ -302,7 +315,7 @@ def decode_recording(raw: bytes) -> RecordingVarset | MalformedEvent:
         return _malformed(error)
 
 
-SnapshotItem = TypeVar("SnapshotItem", ChannelSnapshot, BridgeSnapshot, EndpointSnapshot)
+SnapshotItem = TypeVar("SnapshotItem", ListedChannel, BridgeSnapshot, EndpointSnapshot)
 
 
 def decode_items(raw: bytes, kind: type[SnapshotItem]) -> tuple[list[SnapshotItem], list[MalformedEvent]]:

@@ -192,7 +192,7 @@ class Monitor:
             self.lost_at = item.received_at
 
     def _on_restored(self, item: ConnectionRestored) -> None:
-        channels, bad_channels = ari.decode_items(item.channels, ari.ChannelSnapshot)
+        channels, bad_channels = ari.decode_items(item.channels, ari.ListedChannel)
         bridges, bad_bridges = ari.decode_items(item.bridges, ari.BridgeSnapshot)
         endpoints, bad_endpoints = ari.decode_items(item.endpoints, ari.EndpointSnapshot)
         for bad in (*bad_channels, *bad_bridges, *bad_endpoints):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from arimonitor_core.ari_events import BridgeSnapshot, ChannelSnapshot
+from arimonitor_core.ari_events import BridgeSnapshot, ListedChannel
 from arimonitor_core.call import Call
+from arimonitor_core.call_states import ANNOUNCED
 from arimonitor_core.calls import CallBook
 from arimonitor_core.correlation import answer_ai, consider, refusal, see
 from arimonitor_core.transfers import merge
@@ -23,7 +24,7 @@ CALLED_APPLICATIONS = frozenset({"AppDial", "AppDial2", "AppQueue"})
 
 def reconcile(
     book: CallBook,
-    channels: Sequence[ChannelSnapshot],
+    channels: Sequence[ListedChannel],
     bridges: Sequence[BridgeSnapshot],
     *,
     complete: bool,
@@ -74,36 +75,47 @@ def _replace_bridges(book: CallBook, bridges: Iterable[BridgeSnapshot]) -> None:
                 table.enter(member, bridge.id)
 
 
-def _adopt(book: CallBook, channels: Sequence[ChannelSnapshot], at_ms: int) -> list[Call]:
-    """Calls that began unseen. Their `open` is told now; their ring time counts from the caller channel's creation."""
+def _adopt(book: CallBook, channels: Sequence[ListedChannel], at_ms: int) -> list[Call]:
+    """Calls that began, or began to ring, unseen. Their `open` is told now."""
     untold: list[Call] = []
-    for snapshot in sorted(channels, key=lambda one: (parse_time_ms(one.creationtime) or at_ms, one.id)):
-        channel = book.table.channels.get(snapshot.id)
-        if channel is None or channel.call is not None or channel.dialer or channel.is_local:
+    for caller in sorted(channels, key=lambda one: (parse_time_ms(one.creationtime) or at_ms, one.id)):
+        channel = book.table.channels.get(caller.id)
+        if channel is None or channel.dialer or channel.is_local or caller.dialplan.app_name in CALLED_APPLICATIONS:
             continue
-        application = snapshot.dialplan.app_name
-        if application in CALLED_APPLICATIONS:
-            continue
-        if application in CALLING_APPLICATIONS:
-            exten = snapshot.dialplan.exten
-            dialed = exten if is_dialable(exten) else dialed_number(snapshot.connected.number)
-        elif refusal(snapshot) == "":
-            dialed = snapshot.dialplan.exten
-        else:
-            continue
-        call = book.begin(snapshot, channel, dialed, at_ms)
-        if call is None:
-            continue
-        if application in CALLING_APPLICATIONS or dialed in book.directory.ai_entries:
-            book.ring(call, call.created_ms, at_ms)
-        else:
-            untold.append(call)
+        calls_somebody = caller.dialplan.app_name in CALLING_APPLICATIONS
+        if channel.call is not None:
+            if calls_somebody and channel.call.state == ANNOUNCED:
+                book.ring(channel.call, _first_leg_ms(caller, channels), at_ms)
+        elif calls_somebody or refusal(caller) == "":
+            call = book.begin(caller, channel, _number_dialed(caller), at_ms)
+            if call is None:
+                continue
+            if calls_somebody or call.dialed in book.directory.ai_entries:
+                book.ring(call, call.created_ms, at_ms)
+            else:
+                untold.append(call)
     return untold
 
 
-def _catch_up(
-    book: CallBook, channels: Sequence[ChannelSnapshot], bridges: Iterable[BridgeSnapshot], at_ms: int
-) -> None:
+def _first_leg_ms(caller: ListedChannel, channels: Sequence[ListedChannel]) -> int:
+    """When the first leg that rings for a caller was born; his own birth where none shows him as connected."""
+    born = [
+        parse_time_ms(leg.creationtime) or 0
+        for leg in channels
+        if leg.dialplan.app_name in CALLED_APPLICATIONS and leg.connected.number == caller.caller.number
+    ]
+    created_ms = parse_time_ms(caller.creationtime) or 0
+    return min((leg_ms for leg_ms in born if leg_ms >= created_ms), default=created_ms)
+
+
+def _number_dialed(caller: ListedChannel) -> str:
+    """The number that an adopted caller dialed: where he is, else whom he is connected to or rings first."""
+    if is_dialable(caller.dialplan.exten):
+        return caller.dialplan.exten
+    return dialed_number(caller.connected.number) or dialed_number(caller.dialplan.app_data.split("&")[0].split(",")[0])
+
+
+def _catch_up(book: CallBook, channels: Sequence[ListedChannel], bridges: Iterable[BridgeSnapshot], at_ms: int) -> None:
     """Who talks with whom by now? Answers that nobody saw are as old as the bridge."""
     for bridge in bridges:
         member = next((book.table.channels[one] for one in bridge.channels if one in book.table.channels), None)
