@@ -27,11 +27,11 @@ fi
 
 echo "Installing ${missing[*]} ..."
 # Debian starts what it installs; the tests bring their own nodes, so nothing may be left running or enabled.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' >$policy
-    chmod +x $policy
-    trap 'rm -f $policy' EXIT
+policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
 mkdir -p var/test

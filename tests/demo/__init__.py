@@ -1,0 +1,1 @@
+"""The demonstration, the documentation and the make targets."""
