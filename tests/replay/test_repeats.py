@@ -1,18 +1,12 @@
-"""Events that come twice, and events that come a little too early or too late."""
+"""Events that come twice."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from arimonitor_core.effects import PublishMessage
 from arimonitor_core.inputs import AriEventReceived, Input
 from arimonitor_core.snapshot import take_snapshot
-from tests.replay.captures import by_call, feed, list_captures, load_read, new_monitor, replay_capture
+from tests.replay.captures import feed, list_captures, load_read, new_monitor, replay_capture
 
 DTMF = b'"type":"ChannelDtmfReceived"'
 
@@ -29,13 +23,3 @@ def test_every_event_twice_in_a_row_changes_nothing(capture: str) -> None:
     doubled = [copy for item in load_read(capture) for copy in ([item] if _is_dtmf(item) else [item, item])]
     assert feed(twice, doubled) == list(replay_capture(capture))
     assert take_snapshot(twice) == take_snapshot(once)
-
-
-OBJECT = re.compile(
-    rb'"(?:channel|peer|caller|forwarded|transferee|replace_channel|transferer_first_leg|transferer_second_leg'
-    rb'|transfer_target|bridge|transferer_first_leg_bridge|transferer_second_leg_bridge|endpoint)":'
-    rb'\{"(?:id|technology)":"([^"]*)"'
-)
-TIME = re.compile(rb'"timestamp":"([^"]*)"')
-SLACK_S = 0.105
-"""How far apart events of different channels were seen to swap places."""
