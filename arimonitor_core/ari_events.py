@@ -72,6 +72,12 @@ class BridgeSnapshot(msgspec.Struct, gc=False):
     id: str
     creationtime: str = ""
     channels: tuple[str, ...] = ()
+    bridge_type: str = ""
+
+    @property
+    def is_waiting_room(self) -> bool:
+        """A holding bridge: all parked calls share one, and nobody in it talks with anybody."""
+        return self.bridge_type == "holding"
 
 
 class EndpointSnapshot(msgspec.Struct, gc=False, frozen=True):

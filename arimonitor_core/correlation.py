@@ -181,7 +181,7 @@ def _tie(book: CallBook, caller: Channel, peer: Channel, event: Dial, at_ms: int
 def on_entered(book: CallBook, event: ChannelEnteredBridge, at_ms: int) -> None:
     """Somebody can be heard by others now."""
     channel = see(book, event.channel, at_ms)
-    if channel is not None:
+    if channel is not None and not event.bridge.is_waiting_room:
         book.table.enter(channel, event.bridge.id)
         consider(book, channel, at_ms)
 

@@ -37,6 +37,7 @@ def reconcile(
     `lost_ms` is when the connection went down, `at_ms` is now, and the time of all messages. Returns the calls that
     were adopted and that nothing rings yet: they may need a push.
     """
+    bridges = [bridge for bridge in bridges if not bridge.is_waiting_room]
     if complete:
         _bury_missing(book, {snapshot.id for snapshot in channels}, lost_ms, at_ms)
     for snapshot in channels:
