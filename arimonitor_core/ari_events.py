@@ -198,12 +198,6 @@ class ChannelLeftBridge(_Timed, gc=False, kw_only=True):
     bridge: BridgeSnapshot
 
 
-class BridgeDestroyed(_Timed, gc=False, kw_only=True):
-    """A bridge is gone; it was empty."""
-
-    bridge: BridgeSnapshot
-
-
 class BridgeBlindTransfer(_Timed, gc=False, kw_only=True):
     """Somebody sent the other side to an extension. `transferee` is missing when several channels were sent."""
 
@@ -275,16 +269,16 @@ def _skipped(name: str) -> type[msgspec.Struct]:
 
 
 SKIPPED_TYPES: Final = (
-    "ApplicationRegistered", "ApplicationMoveFailed", "BridgeCreated", "BridgeMerged", "BridgeVideoSourceChanged",
-    "ChannelCallerId", "ChannelConnectedLine", "ChannelDialplan", "ChannelTalkingFinished", "ChannelTalkingStarted",
-    "ChannelToneDetected", "ChannelTransfer", "ChannelUserevent", "DeviceStateChanged", "PlaybackContinuing",
-    "PlaybackFinished", "PlaybackStarted", "RecordingFailed", "RecordingFinished", "RecordingStarted", "StasisEnd",
-    "StasisStart", "TextMessageReceived",
+    "ApplicationRegistered", "ApplicationMoveFailed", "BridgeCreated", "BridgeDestroyed", "BridgeMerged",
+    "BridgeVideoSourceChanged", "ChannelCallerId", "ChannelConnectedLine", "ChannelDialplan", "ChannelTalkingFinished",
+    "ChannelTalkingStarted", "ChannelToneDetected", "ChannelTransfer", "ChannelUserevent", "DeviceStateChanged",
+    "PlaybackContinuing", "PlaybackFinished", "PlaybackStarted", "RecordingFailed", "RecordingFinished",
+    "RecordingStarted", "StasisEnd", "StasisStart", "TextMessageReceived",
 )  # fmt: skip
 
 _READ: Final[tuple[type[Event], ...]] = (
     ChannelCreated, ChannelDestroyed, ChannelStateChange, ChannelHangupRequest, ChannelDtmfReceived, ChannelHold,
-    ChannelUnhold, ChannelVarset, Dial, ChannelEnteredBridge, ChannelLeftBridge, BridgeDestroyed, BridgeBlindTransfer,
+    ChannelUnhold, ChannelVarset, Dial, ChannelEnteredBridge, ChannelLeftBridge, BridgeBlindTransfer,
     BridgeAttendedTransfer, PeerStatusChange, EndpointStateChange, ContactStatusChange, ApplicationReplaced,
 )  # fmt: skip
 
