@@ -285,6 +285,38 @@ def test_a_table_of_nothing_says_so(tmp_path: Path) -> None:
     assert run(str(log), "--format", "table").stdout == "No call rang anything, and no endpoint changed.\n"
 
 
+def test_a_call_is_explained_event_by_event() -> None:
+    """In words, with times from the call's beginning; nothing else is printed. Standard input will do."""
+    (data,) = [json.loads(body)["data"] for body in bodies_of(ANSWERED) if b'"oncall"' in body][:1]
+    guid = data["guid"]
+    result = run(ANSWERED, "--directory", str(DIRECTORY), "--explain", guid.upper())
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"Call {data['callnumber']}: {data['origin']} dialed ")
+    assert lines[1].startswith("It began at 2026-11-22 ")
+    assert lines[2] == f"guid {guid}"
+    assert lines[4].startswith(f"    +0.000  {data['channel']} was created ")
+    assert lines[5] == (
+        f"            - The call begins: origin {data['origin']}, dialed {data['destiny']}, vhost vila-madalena."
+    )
+    assert any(line.startswith("            - From ringing to answered: ") for line in lines)
+    packed = Path(ANSWERED).read_bytes()
+    done = run_process("-", "--directory", str(DIRECTORY), "--explain", guid, input=packed)
+    assert done.stdout.decode() == result.stdout
+
+
+def test_a_call_that_is_not_there_is_said_with_those_that_are() -> None:
+    """The last ones first, not too many."""
+    result = run(capture("concurrent_20_calls"), capture("busy"), "--explain", "no-such-call")
+    assert (result.exit_code, result.stdout) == (1, "")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "No call no-such-call in these logs."
+    assert len(lines) == 1 + 20 + 1
+    assert lines[-1].startswith("  and ")
+    known = lines[1].split()[0]
+    assert run(capture("busy"), "--explain", known).exit_code == 0
+
+
 def test_a_long_replay_shows_its_progress_to_a_terminal(tmp_path: Path) -> None:
     """On standard error only, and only where somebody watches."""
     lines = b"".join(encode_record(record) for record in read_records([TRANSFER], refuse))
