@@ -199,9 +199,8 @@ class CallBook:
         if channel.id not in call.members:
             call.members = (*call.members, channel.id)
 
-    def press(self, channel: Channel, digit: str, at_ms: int) -> None:
+    def press(self, channel: Channel, key: Key) -> None:
         """A digit was pressed; it waits with its channel until that has a call."""
-        key = Key(at_ms, digit, self.party_of(channel))
         call = channel.live_call
         if call is None:
             channel.keys = (*channel.keys, key)

@@ -21,7 +21,7 @@ from arimonitor_core.ari_events import (
     ChannelStateChange,
     Dial,
 )
-from arimonitor_core.call import Call, Channel
+from arimonitor_core.call import Call, Channel, Key
 from arimonitor_core.call_states import ANNOUNCED, ANSWERED, RINGING
 from arimonitor_core.calls import CallBook
 from arimonitor_core.effects import Diagnostic
@@ -129,7 +129,7 @@ def on_dtmf(book: CallBook, event: ChannelDtmfReceived, at_ms: int) -> None:
     if len(event.digit) != 1:
         book.report(Diagnostic(severity="warning", reason="malformed-digit", detail=event.digit[:40]))
         return
-    book.press(channel, event.digit, at_ms)
+    book.press(channel, Key(at_ms, event.digit, book.origin_of(event.channel)))
 
 
 def on_dial(book: CallBook, event: Dial, at_ms: int) -> None:

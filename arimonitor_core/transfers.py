@@ -49,12 +49,12 @@ def on_attended(book: CallBook, event: BridgeAttendedTransfer, at_ms: int) -> Ca
     made = Transfer("attended", by, to, at_ms)
     if other is not None:
         merge(book, call, other, event.transferer_second_leg.id, at_ms)
-    book.transfer(call, made)
     call.consulted = ""
     _hand_over(book, call, event.transferer_first_leg, transferee)
     anchor = book.table.channels.get(call.anchor)
     if anchor is not None:
         consider(book, anchor, at_ms)
+    book.transfer(call, made)  # last, so that an update names who talks now
     return call
 
 
