@@ -1,0 +1,55 @@
+"""Inputs on their way to the core: filled by whoever hears something, emptied by one consumer. Bounded, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from arimonitor_core.inputs import Input
+
+
+class InputQueue:
+    """A queue in the memory of one event loop. Putting never waits, so that a reader of a socket never does."""
+
+    def __init__(self, size_max: int) -> None:
+        """Let at most `size_max` inputs wait."""
+        self._size_max = size_max
+        self._inputs: deque[Input] = deque()
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many inputs wait."""
+        return len(self._inputs)
+
+    def put(self, record: Input) -> bool:
+        """Append one input. False: the queue is full, and the input was not taken."""
+        if len(self._inputs) >= self._size_max:
+            return False
+        self.put_anyway(record)
+        return True
+
+    def put_anyway(self, record: Input) -> None:
+        """Append one input beyond the bound: for the few that tell of the connection itself."""
+        self._inputs.append(record)
+        self._filled.set()
+
+    def take(self, count_max: int) -> list[Input]:
+        """Remove and give the oldest inputs, at most so many; empty where none wait."""
+        inputs = self._inputs
+        batch = [inputs.popleft() for _ in range(min(count_max, len(inputs)))]
+        if not inputs:
+            self._filled.clear()
+        if len(inputs) <= self._size_max // 2:
+            self._emptied.set()
+        return batch
+
+    async def wait(self) -> None:
+        """Return when an input waits."""
+        await self._filled.wait()
+
+    async def wait_half_empty(self) -> None:
+        """Return when at most half of the bound is used; at once where it is."""
+        if len(self._inputs) > self._size_max // 2:
+            self._emptied.clear()
+            await self._emptied.wait()
