@@ -16,9 +16,12 @@ from arimonitor_core.ari_events import (
     ChannelDestroyed,
     ChannelDtmfReceived,
     ChannelEnteredBridge,
+    ChannelHangupRequest,
+    ChannelHold,
     ChannelLeftBridge,
     ChannelSnapshot,
     ChannelStateChange,
+    ChannelUnhold,
     Dial,
 )
 from arimonitor_core.call import Call, Channel, Key
@@ -113,8 +116,22 @@ def answer_ai(book: CallBook, call: Call, caller: ChannelSnapshot, at_ms: int) -
         book.answer(call, None, at_ms, at_ms)
 
 
-def on_hold(book: CallBook, snapshot: ChannelSnapshot, update: str, at_ms: int) -> None:
-    """A phone put the other side on hold, or took it back."""
+def on_hangup_request(book: CallBook, event: ChannelHangupRequest, at_ms: int) -> None:
+    """Somebody wants the channel to end; it has not yet."""
+    see(book, event.channel, at_ms)
+
+
+def on_hold(book: CallBook, event: ChannelHold, at_ms: int) -> None:
+    """A phone put the other side on hold."""
+    _update(book, event.channel, "held", at_ms)
+
+
+def on_unhold(book: CallBook, event: ChannelUnhold, at_ms: int) -> None:
+    """A phone took the other side back."""
+    _update(book, event.channel, "resumed", at_ms)
+
+
+def _update(book: CallBook, snapshot: ChannelSnapshot, update: str, at_ms: int) -> None:
     channel = see(book, snapshot, at_ms)
     call = channel.live_call if channel is not None else None
     if call is not None:

@@ -34,10 +34,30 @@ from arimonitor_core.reconciliation import reconcile
 from arimonitor_core.statistics import Statistics
 from arimonitor_core.values import parse_time_ms
 
-RECORDING_VARIABLE: Final = "MIXMONITOR_FILENAME"
 NOTHING: Final[Sequence[Effect]] = ()
+RECORDING_VARIABLE: Final = ari.RECORDING_VARIABLE
+
+Handler = Callable[[CallBook, Any, int], Call | None]
+"""What an event type does; a call returned may need a push."""
 
 _decode_known = ari.decode_known
+_IGNORED_HEADS: Final = ari.IGNORED_HEADS
+_IGNORED_KEY_BYTES: Final = ari.IGNORED_KEY_BYTES
+_VARSET_HEAD: Final = ari.VARSET_HEAD
+_VARSET_HEAD_BYTES: Final = len(_VARSET_HEAD)
+_RECORDING_HEAD: Final = ari.RECORDING_HEAD
+
+
+def _decode(raw: bytes) -> Any:
+    try:
+        return _decode_known(raw)
+    except Exception:  # decoded once more, slowly, to name the reason
+        return ari.decode_event(raw)
+
+
+def _on_attended(book: CallBook, event: ari.BridgeAttendedTransfer, at_ms: int) -> None:
+    """Nobody is dialed by it: no push."""
+    transfers.on_attended(book, event, at_ms)
 
 
 class Monitor:
@@ -63,8 +83,9 @@ class Monitor:
         self.push_desk: Final = PushDesk(self.book, self.endpoint_book)
         self.filter: Final = EventFilter()
         self.lost_at: float | None = None
+        self._effects = self.book.effects
         self._event_counts = self.book.statistics.events
-        self._handlers: dict[type, Callable[[Any, int, AriEventReceived], object]] = self._event_handlers()
+        self._handlers = self._event_handlers()
         self._inputs: dict[type, Callable[[Any], None]] = {
             ConnectionLost: self._on_lost,
             ConnectionRestored: self._on_restored,
@@ -75,24 +96,24 @@ class Monitor:
         self._due = float("inf")
         self._filtering = False
 
-    def _event_handlers(self) -> dict[type, Callable[[Any, int, AriEventReceived], object]]:
-        book, endpoints = self.book, self.endpoint_book
+    def _event_handlers(self) -> dict[type, Handler]:
+        endpoints = self.endpoint_book
         return {
-            ari.ChannelCreated: self._on_created,
-            ari.ChannelDestroyed: lambda event, at_ms, _: correlation.on_destroyed(book, event, at_ms),
-            ari.ChannelStateChange: lambda event, at_ms, _: correlation.on_state_change(book, event, at_ms),
-            ari.ChannelHangupRequest: lambda event, at_ms, _: correlation.see(book, event.channel, at_ms),
-            ari.ChannelDtmfReceived: lambda event, at_ms, _: correlation.on_dtmf(book, event, at_ms),
-            ari.ChannelHold: lambda event, at_ms, _: correlation.on_hold(book, event.channel, "held", at_ms),
-            ari.ChannelUnhold: lambda event, at_ms, _: correlation.on_hold(book, event.channel, "resumed", at_ms),
-            ari.Dial: lambda event, at_ms, _: correlation.on_dial(book, event, at_ms),
-            ari.ChannelEnteredBridge: lambda event, at_ms, _: correlation.on_entered(book, event, at_ms),
-            ari.ChannelLeftBridge: lambda event, at_ms, _: correlation.on_left(book, event, at_ms),
-            ari.BridgeBlindTransfer: self._on_blind_transfer,
-            ari.BridgeAttendedTransfer: lambda event, at_ms, _: transfers.on_attended(book, event, at_ms),
-            ari.PeerStatusChange: lambda event, at_ms, _: endpoints.on_peer_status(event, at_ms),
-            ari.EndpointStateChange: lambda event, at_ms, _: endpoints.on_snapshot(event.endpoint, at_ms),
-            ari.ContactStatusChange: lambda event, at_ms, _: endpoints.on_contact_status(event, at_ms),
+            ari.ChannelCreated: correlation.on_created,
+            ari.ChannelDestroyed: correlation.on_destroyed,
+            ari.ChannelStateChange: correlation.on_state_change,
+            ari.ChannelHangupRequest: correlation.on_hangup_request,
+            ari.ChannelDtmfReceived: correlation.on_dtmf,
+            ari.ChannelHold: correlation.on_hold,
+            ari.ChannelUnhold: correlation.on_unhold,
+            ari.Dial: correlation.on_dial,
+            ari.ChannelEnteredBridge: correlation.on_entered,
+            ari.ChannelLeftBridge: correlation.on_left,
+            ari.BridgeBlindTransfer: transfers.on_blind,
+            ari.BridgeAttendedTransfer: _on_attended,
+            ari.PeerStatusChange: lambda _, event, at_ms: endpoints.on_peer_status(event, at_ms),
+            ari.EndpointStateChange: lambda _, event, at_ms: endpoints.on_snapshot(event.endpoint, at_ms),
+            ari.ContactStatusChange: lambda _, event, at_ms: endpoints.on_contact_status(event, at_ms),
         }
 
     def handle(self, item: Input) -> Sequence[Effect]:
@@ -104,45 +125,63 @@ class Monitor:
         if item.received_at >= self._due:
             self.push_desk.on_time(item.received_at)
             self._due = self.push_desk.next_due()
-        if type(item) is AriEventReceived:
-            try:
-                event: Any = _decode_known(item.raw)
-            except Exception:  # decoded once more, slowly, to name the reason
-                event = ari.decode_event(item.raw)
-            kind = type(event)
-            self._event_counts[kind] += 1
-            if self._filtering and not self._passes(event, item):
-                return self._take_effects()
-            if kind is ari.ChannelVarset:
-                if event.variable == RECORDING_VARIABLE:
-                    self._on_recording(item)
-            else:
-                handler = self._handlers.get(kind)
-                if handler is not None:
-                    handler(event, self._time_of(event, item), item)
-                elif kind is ari.UnhandledEvent:
-                    self.book.statistics.count_unhandled(event.type)
-                elif kind is ari.MalformedEvent:
-                    self._report_malformed(event)
-        else:
+        if type(item) is not AriEventReceived:
             self._inputs[type(item)](item)
-        return self._take_effects() if self.book.effects else NOTHING
+        elif self._filtering:
+            self._filter(item)
+        else:
+            raw = item.raw
+            if raw[:_VARSET_HEAD_BYTES] == _VARSET_HEAD and not raw.startswith(_RECORDING_HEAD):
+                self._event_counts[ari.ChannelVarset] += 1
+            else:
+                ignored = _IGNORED_HEADS.get(raw[:_IGNORED_KEY_BYTES])
+                if ignored is not None and raw.startswith(ignored[0]):
+                    self._event_counts[ignored[1]] += 1
+                else:
+                    self._on_event(_decode(raw), item)
+        return self._take_effects() if self._effects else NOTHING
+
+    def _on_event(self, event: Any, item: AriEventReceived) -> None:
+        kind = type(event)
+        self._event_counts[kind] += 1
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            at_ms = parse_time_ms(event.timestamp)
+            if at_ms is None:
+                at_ms = self._replace_time(item)
+            call = handler(self.book, event, at_ms)
+            if call is not None:
+                dialed = event.exten if kind is ari.BridgeBlindTransfer else call.dialed
+                self._consider_push(call, dialed, item.received_at, at_ms)
+        elif kind is ari.ChannelVarset:
+            if event.variable == RECORDING_VARIABLE:
+                self._on_recording(item)
+        elif kind is ari.UnhandledEvent:
+            self.book.statistics.count_unhandled(event.type)
+        elif kind is ari.MalformedEvent:
+            self._report_malformed(event)
 
     def next_deadline(self) -> float | None:
         """When something is due that no event may announce (Unix seconds): feed `DeadlineReached` then."""
         return None if self._due == float("inf") else self._due
 
     def _take_effects(self) -> Sequence[Effect]:
-        effects, self.book.effects = self.book.effects, []
+        effects = self._effects.copy()
+        self._effects.clear()
         return effects
 
-    def _time_of(self, event: Any, item: AriEventReceived) -> int:
-        """When it happened, by Asterisk's clock; the recorder's where Asterisk's is missing."""
-        at_ms = parse_time_ms(event.timestamp)
-        if at_ms is not None:
-            return at_ms
+    def _replace_time(self, item: AriEventReceived) -> int:
+        """When it happened is Asterisk's to say; here it did not, and the recorder's time has to do."""
         self.book.statistics.diagnostics["malformed-timestamp"] += 1
         return round(item.received_at * 1000)
+
+    def _filter(self, item: AriEventReceived) -> None:
+        """Every event's type is asked for, so every event is decoded."""
+        event = _decode(item.raw)
+        if self._passes(event, item):
+            self._on_event(event, item)
+        else:
+            self._event_counts[type(event)] += 1
 
     def _passes(self, event: Any, item: AriEventReceived) -> bool:
         """Ask the event filter."""
@@ -162,16 +201,6 @@ class Monitor:
 
     # -- events that need more than the book ---------------------------------------------------------------------
 
-    def _on_created(self, event: ari.ChannelCreated, at_ms: int, item: AriEventReceived) -> None:
-        call = correlation.on_created(self.book, event, at_ms)
-        if call is not None:
-            self._consider_push(call, call.dialed, item.received_at, at_ms)
-
-    def _on_blind_transfer(self, event: ari.BridgeBlindTransfer, at_ms: int, item: AriEventReceived) -> None:
-        call = transfers.on_blind(self.book, event, at_ms)
-        if call is not None:
-            self._consider_push(call, event.exten, item.received_at, at_ms)
-
     def _consider_push(self, call: Call, endpoint: str, received_at: float, at_ms: int) -> None:
         self.push_desk.consider(call, endpoint, received_at, at_ms)
         self._due = self.push_desk.next_due()
@@ -181,7 +210,10 @@ class Monitor:
         if isinstance(event, ari.MalformedEvent):
             self._report_malformed(event)
         elif event.channel is not None:
-            channel = correlation.see(self.book, event.channel, self._time_of(event, item))
+            at_ms = parse_time_ms(event.timestamp)
+            if at_ms is None:
+                at_ms = self._replace_time(item)
+            channel = correlation.see(self.book, event.channel, at_ms)
             if channel is not None and event.value:
                 self.book.record(channel, event.value)
 

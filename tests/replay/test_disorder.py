@@ -66,7 +66,11 @@ def shuffle(capture: str, random: Random) -> list[Input]:
                 order[index : index + 2] = order[index + 1], order[index]
             index += 1
     times = [item.received_at for item in load_read(capture)]
-    return [evolve(placed.item, received_at=time) for (_, placed), time in zip(order, times, strict=True)]
+    return [_at(time, placed.item) for (_, placed), time in zip(order, times, strict=True)]
+
+
+def _at(time: float, item: Input) -> Input:
+    return AriEventReceived(time, item.raw) if isinstance(item, AriEventReceived) else evolve(item, received_at=time)
 
 
 LAST_WORDS = ("dialstatus", "hangupcause", "hangupcause_txt")
