@@ -129,4 +129,4 @@ class Channel:
     def live_call(self) -> Call | None:
         """Its call, if that goes on."""
         call = self.call
-        return None if call is None or call.is_over else call
+        return None if call is None or call.state in FINAL_STATES else call

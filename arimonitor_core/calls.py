@@ -30,6 +30,8 @@ class CallBook:
 
     def __init__(self, server: str, directory: Directory, policies: Policies, first_callnumber: int) -> None:
         self.policies = policies
+        self.directory = directory
+        """What is known about numbers now."""
         self.writer = messages.Writer(server, directory, policies)
         self.table = ChannelTable()
         self.calls: dict[CallKey, Call] = {}
@@ -38,10 +40,9 @@ class CallBook:
         self.next_callnumber = first_callnumber
         self.effects: list[Effect] = []
 
-    @property
-    def directory(self) -> Directory:
-        """What is known about numbers now."""
-        return self.writer.directory
+    def change_directory(self, directory: Directory) -> None:
+        """Know other numbers from now on."""
+        self.directory = self.writer.directory = directory
 
     # -- what is told ------------------------------------------------------------------------------------------
 

@@ -7,8 +7,6 @@ because no ARI event says which two halves belong together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from arimonitor_core.ari_events import ChannelSnapshot
 from arimonitor_core.call import Call, Channel
 from arimonitor_core.values import is_dialable, is_local_half, other_half
@@ -98,26 +96,25 @@ class ChannelTable:
         """The channels joined with this one by bridges and by Local pairs whose two halves are both bridged."""
         found, known = [channel], {channel.id}
         for member in found:  # grows while it is read
-            for near in self._neighbours(member):
-                if near.id not in known:
-                    known.add(near.id)
-                    found.append(near)
+            for channel_id in self.bridges.get(member.bridge, ()):
+                if channel_id not in known and channel_id in self.channels:
+                    known.add(channel_id)
+                    found.append(self.channels[channel_id])
+            if member.is_local and member.bridge:
+                half = self.find_other_half(member)
+                if half is not None and half.bridge and half.id not in known:
+                    known.add(half.id)
+                    found.append(half)
         return found
-
-    def _neighbours(self, channel: Channel) -> Iterator[Channel]:
-        for channel_id in self.bridges.get(channel.bridge, ()):
-            near = self.channels.get(channel_id)
-            if near is not None:
-                yield near
-        half = self.find_other_half(channel)
-        if half is not None and half.bridge and channel.bridge:
-            yield half
 
     def find_calling(self, channel: Channel) -> tuple[Channel, Call | None]:
         """Up the dialing relation: the channel at the root, and the call that it calls in, if any.
 
         A Local `;2` was dialed by whoever dialed its `;1`.
         """
+        call = channel.live_call
+        if call is not None:
+            return channel, call
         passed: set[str] = set()
         while channel.id not in passed:
             passed.add(channel.id)

@@ -37,12 +37,17 @@ UNFINISHED_DIALING = frozenset({"", "RINGING", "PROGRESS", "PROCEEDING", "ANSWER
 
 def see(book: CallBook, snapshot: ChannelSnapshot, at_ms: int) -> Channel | None:
     """The channel of a snapshot, with what any snapshot may show in passing: a recording, an AI entry."""
-    channel = book.table.see(snapshot)
-    if channel is None:
-        return None
-    if snapshot.channelvars is not None and snapshot.channelvars.recording:
-        book.record(channel, snapshot.channelvars.recording)
-    if channel.call is None and snapshot.dialplan.exten in book.directory.ai_entries:
+    table = book.table
+    exten = snapshot.dialplan.exten
+    channel = table.channels.get(snapshot.id)
+    if channel is None or channel.name != snapshot.name or (exten and not channel.exten):
+        channel = table.see(snapshot)
+        if channel is None:
+            return None
+    variables = snapshot.channelvars
+    if variables is not None and variables.recording and variables.recording not in channel.recordings:
+        book.record(channel, variables.recording)
+    if channel.call is None and exten in book.directory.ai_entries:
         _enter_ai(book, snapshot, channel, at_ms)
     return channel
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 from attrs import frozen
 
 
-@frozen(kw_only=True)
-class PublishMessage:
+class PublishMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Send one message to the web system (the wire contract is in `messages`)."""
 
     vhost: str

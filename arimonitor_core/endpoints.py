@@ -79,7 +79,10 @@ class EndpointBook:
             self._tell(endpoint.resource, state, status, "", at_ms)
 
     def _state(self, endpoint: str) -> EndpointState:
-        return self.states.setdefault(endpoint, EndpointState())
+        state = self.states.get(endpoint)
+        if state is None:
+            state = self.states[endpoint] = EndpointState()
+        return state
 
     def _tell(self, endpoint: str, state: EndpointState, status: str, cause: str, at_ms: int) -> None:
         if state.status != status:
@@ -89,4 +92,5 @@ class EndpointBook:
     def _note_address(self, state: EndpointState, address: str, at_ms: int) -> None:
         if address:
             state.address = address
-            self.addresses.setdefault(address, Address(dateinserted=at_ms // 1000))
+            if address not in self.addresses:
+                self.addresses[address] = Address(dateinserted=at_ms // 1000)

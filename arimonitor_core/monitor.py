@@ -241,7 +241,7 @@ class Monitor:
             self._consider_push(call, call.dialed, item.received_at, at_ms)
 
     def _on_directory(self, item: DirectoryChanged) -> None:
-        self.book.writer.directory = item.directory
+        self.book.change_directory(item.directory)
 
     def _on_filter(self, item: FilterChanged) -> None:
         self.filter.change(item.types, item.variables)

@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
-from uuid import UUID
 
 SPECIAL_EXTENSIONS: Final = frozenset({"", "s", "h", "i", "t", "T", "o", "a", "e", "failed"})
 """Extensions of the dialplan that name no number (Asterisk's standard extensions)."""
@@ -47,7 +46,8 @@ def derive_guid(server: str, key: CallKey, created_ms: int) -> str:
     digest = blake2b(f"{server}\0{key.creationtime}\0{key.channel_id}".encode(), digest_size=10).digest()
     tail = int.from_bytes(digest, "big")
     value = (created_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (tail >> 68) << 64 | 0b10 << 62
-    return str(UUID(int=value | tail & 0x3FFF_FFFF_FFFF_FFFF))
+    text = f"{value | tail & 0x3FFF_FFFF_FFFF_FFFF:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def is_number(text: str) -> bool:
@@ -66,6 +66,7 @@ def endpoint_of_channel(name: str) -> str:
     return resource.partition("@")[0] if name.startswith("Local/") else resource
 
 
+@lru_cache(maxsize=1024)  # phones are dialed again and again
 def dialed_number(dialstring: str) -> str:
     """The number in a Dial event's dialstring: ``1122``, ``PJSIP/1142``, ``1132@membro``, ``trunk/sip:5511@host``."""
     parts = [part.removeprefix("sip:").partition("@")[0] for part in dialstring.split("/")]
