@@ -280,10 +280,15 @@ def _connect(
 
 
 def _own_side(book: CallBook, call: Call, anchor: Channel, component: list[Channel]) -> Channel:
-    """A call that a Local half makes (click-to-call): its own phone is the one that the other half dialed."""
+    """A call that a Local half makes (click-to-call): its own phone is the one that the other half dialed.
+
+    Where nobody saw the dialing, it is the one that the other half talks with.
+    """
     half = book.table.find_other_half(anchor)
     for member in component:
-        if half is not None and member.dialer == half.id and not member.is_local:
+        if half is None or member.is_local:
+            continue
+        if member.dialer == half.id or (not member.dialer and member.bridge == half.bridge):
             book.join(member, call)
             call.anchor = member.id
             return member

@@ -41,7 +41,10 @@ def reconcile(
     if complete:
         _bury_missing(book, {snapshot.id for snapshot in channels}, lost_ms, at_ms)
     for snapshot in channels:
-        see(book, snapshot, at_ms)
+        channel = see(book, snapshot, at_ms)
+        if channel is not None and not channel.dialed and snapshot.dialplan.app_name in CALLED_APPLICATIONS:
+            # Nobody saw it being dialed; a leg's own number is what was dialed, a trunk's too.
+            channel.dialed = dialed_number(snapshot.caller.number)
     _replace_bridges(book, bridges)
     untold = _adopt(book, channels, at_ms)
     _catch_up(book, channels, bridges, at_ms)
@@ -81,9 +84,11 @@ def _adopt(book: CallBook, channels: Sequence[ListedChannel], at_ms: int) -> lis
     untold: list[Call] = []
     for caller in sorted(channels, key=lambda one: (parse_time_ms(one.creationtime) or at_ms, one.id)):
         channel = book.table.channels.get(caller.id)
-        if channel is None or channel.dialer or channel.is_local or caller.dialplan.app_name in CALLED_APPLICATIONS:
+        if channel is None or channel.dialer or caller.dialplan.app_name in CALLED_APPLICATIONS:
             continue
         calls_somebody = caller.dialplan.app_name in CALLING_APPLICATIONS
+        if channel.is_local and not (calls_somebody and channel.name.endswith("1")):
+            continue  # of Local channels only an originated `;1` calls by itself (click-to-call)
         if channel.call is not None:
             if calls_somebody and channel.call.state == ANNOUNCED:
                 book.ring(channel.call, _first_leg_ms(caller, channels), at_ms)
@@ -117,12 +122,15 @@ def _number_dialed(caller: ListedChannel) -> str:
 
 
 def _catch_up(book: CallBook, channels: Sequence[ListedChannel], bridges: Iterable[BridgeSnapshot], at_ms: int) -> None:
-    """Who talks with whom by now? Answers that nobody saw are as old as the bridge."""
+    """Who talks with whom by now? Answers that nobody saw are as old as the bridge, through Local pairs the younger."""
+    created_ms = {bridge.id: parse_time_ms(bridge.creationtime) or at_ms for bridge in bridges}
     for bridge in bridges:
         member = next((book.table.channels[one] for one in bridge.channels if one in book.table.channels), None)
         if member is not None:
-            _join_calls(book, [channel.live_call for channel in book.table.component(member)], at_ms)
-            consider(book, member, parse_time_ms(bridge.creationtime) or at_ms, at_ms)
+            component = book.table.component(member)
+            _join_calls(book, [channel.live_call for channel in component], at_ms)
+            joined_ms = max(created_ms.get(channel.bridge, 0) for channel in component)
+            consider(book, member, joined_ms, at_ms)
     for snapshot in channels:
         channel = book.table.channels.get(snapshot.id)
         call = channel.live_call if channel is not None else None
