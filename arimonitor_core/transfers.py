@@ -23,10 +23,10 @@ def on_blind(book: CallBook, event: BridgeBlindTransfer, at_ms: int) -> Call | N
         return None
     if event.replace_channel is not None:
         surrogate = see(book, event.replace_channel, at_ms)
-        if surrogate is not None:
+        if surrogate is not None and surrogate.live_call is None:
             book.attach(surrogate, call)
     book.transfer(call, Transfer("blind", by, event.exten, at_ms))
-    _hand_over(book, call, event.channel, transferee)
+    _hand_over(book, call, event.channel, transferee, at_ms)
     return call
 
 
@@ -50,7 +50,7 @@ def on_attended(book: CallBook, event: BridgeAttendedTransfer, at_ms: int) -> Ca
     if other is not None:
         merge(book, call, other, event.transferer_second_leg.id, at_ms)
     call.consulted = ""
-    _hand_over(book, call, event.transferer_first_leg, transferee)
+    _hand_over(book, call, event.transferer_first_leg, transferee, at_ms)
     anchor = book.table.channels.get(call.anchor)
     if anchor is not None:
         consider(book, anchor, at_ms)
@@ -72,11 +72,14 @@ def _is_repeat(call: Call, kind: str, by: str, at_ms: int) -> bool:
     return any((made.kind, made.by, made.at_ms) == (kind, by, at_ms) for made in call.transfers)
 
 
-def _hand_over(book: CallBook, call: Call, transferer: ChannelSnapshot, transferee: Channel | None) -> None:
+def _hand_over(book: CallBook, call: Call, transferer: ChannelSnapshot, transferee: Channel | None, at_ms: int) -> None:
     """If the origin's side transferred, whom it leaves behind speaks for it from now on."""
     if call.anchor != transferer.id:
         return
     if transferee is not None and not transferee.is_local:
+        own = transferee.live_call
+        if own is not None and own is not call:  # taken for a caller at a reconnect that the transfer's events overtook
+            merge(book, call, own, "", at_ms)
         book.join(transferee, call)
         book.speak_for(call, transferee.id)
         return
