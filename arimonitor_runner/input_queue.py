@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 from arimonitor_core.inputs import Input
+
+
+def now() -> float:
+    """Unix seconds, in the whole microseconds that a record can hold: the `received_at` of an input."""
+    return time.time_ns() // 1000 / 1e6
 
 
 class InputQueue:
@@ -44,8 +50,12 @@ class InputQueue:
             self._emptied.set()
         return batch
 
+    def wake(self) -> None:
+        """Let `wait` return although nothing waits."""
+        self._filled.set()
+
     async def wait(self) -> None:
-        """Return when an input waits."""
+        """Return when an input waits, or after `wake`."""
         await self._filled.wait()
 
     async def wait_half_empty(self) -> None:

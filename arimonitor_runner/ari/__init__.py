@@ -13,11 +13,11 @@ import structlog
 from attrs import asdict, define
 
 from arimonitor_core.inputs import ConnectionLost
-from arimonitor_runner.ari.connection import AriConnection, now
+from arimonitor_runner.ari.connection import AriConnection
 from arimonitor_runner.ari.errors import ApplicationReplaced, AriError, AriRefused, AriStuck
 from arimonitor_runner.ari.rest import AriRest
 from arimonitor_runner.backoff import Backoff
-from arimonitor_runner.input_queue import InputQueue
+from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.settings import AriSettings
 
 __all__ = ["AriFeed"]

@@ -8,7 +8,6 @@ append: Asterisk drops a client that lets its socket fill up.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -23,7 +22,7 @@ from arimonitor_core.inputs import AriEventReceived, ConnectionRestored
 from arimonitor_runner.ari import channelvars
 from arimonitor_runner.ari.errors import ApplicationReplaced, AriError, AriRefused, AriStuck
 from arimonitor_runner.ari.rest import AriRest, authorization, repeat_until_connected
-from arimonitor_runner.input_queue import InputQueue
+from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.settings import AriSettings
 
 VARIABLE_EVENT = "ChannelVarset"
@@ -41,11 +40,6 @@ class _Peek(msgspec.Struct):
 
 
 _peek = msgspec.json.Decoder(_Peek).decode
-
-
-def now() -> float:
-    """Unix seconds, in the whole microseconds that a record can hold."""
-    return time.time_ns() // 1000 / 1e6
 
 
 class AriConnection:
