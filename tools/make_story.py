@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored, Input
 from arimonitor_core.records import decode_record, encode_record
-from arimonitor_runner.demo.rebase import moved
+from arimonitor_runner.demo.rebase import retimed
 
 ROOT = Path(__file__).resolve().parent.parent
 CAPTURES = ROOT / "fixtures" / "captures" / "asterisk-22-lean"
@@ -46,12 +46,11 @@ class Piece:
 STORY = (
     Piece("ia_94", 0.0, calls=(1,)),
     Piece("push_registers_then_answers", 1.0),
-    Piece("answered_caller_hangs_up", 4.2),
-    Piece("concurrent_20_calls", 8.0),
-    Piece("blind_transfer", 10.4, calls=(1,)),
-    Piece("ring_group_local_channels", 11.5),
+    Piece("blind_transfer", 4.2, calls=(1,)),
+    Piece("concurrent_20_calls", 5.0),
+    Piece("ring_group_local_channels", 11.5, calls=(1,)),
     Piece("anonymous_attack", 13.0, calls=(2, 3, 4, 5, 6, 7)),
-    Piece("websocket_drop_midcall", 29.0),
+    Piece("websocket_drop_midcall", 22.5, calls=(1, 2, 4, 5, 6, 7, 8, 9)),
 )
 """Its last piece holds the gap: the connection is lost and comes back; nothing else may be going on by then."""
 
@@ -63,32 +62,46 @@ def read_capture(scenario: str) -> tuple[list[Input], dict[str, Any]]:
     return records, json.loads((CAPTURES / f"{scenario}.truth.json").read_text())
 
 
-def channels_of(event: dict[str, Any]) -> set[str]:
+def linked_ids(event: dict[str, Any]) -> set[str]:
     """Linked ids of all channels that an event shows."""
     things = (value for value in event.values() if isinstance(value, dict))
     return {thing["channelvars"]["CHANNEL(linkedid)"] for thing in things if "channelvars" in thing}
+
+
+def only_of(record: Input, linked: set[str]) -> Input | None:
+    """A record without the channels of other calls; None where nothing of it is left."""
+    if isinstance(record, AriEventReceived):
+        return record if linked_ids(json.loads(record.raw)) & linked else None
+    if isinstance(record, ConnectionRestored):
+        channels = [c for c in json.loads(record.channels) if c["channelvars"]["CHANNEL(linkedid)"] in linked]
+        ids = {channel["id"] for channel in channels}
+        bridges = [bridge for bridge in json.loads(record.bridges) if ids & set(bridge["channels"])]
+        return evolve(record, channels=encode(channels), bridges=encode(bridges))
+    return record
+
+
+def encode(items: list[dict[str, Any]]) -> bytes:
+    """JSON as Asterisk writes it."""
+    return json.dumps(items, separators=(",", ":")).encode()
 
 
 def cut_out(piece: Piece) -> tuple[list[Input], list[dict[str, Any]]]:
     """The records of a piece at their place in the story, and the truth of its calls, moved alike."""
     records, truth = read_capture(piece.scenario)
     calls = [call for call in truth["calls"] if not piece.calls or call["n"] in piece.calls]
-    first_at = records[0].received_at
     if piece.calls:
         linked = {linkedid for call in calls for linkedid in call["record"]["linkedids"]}
-        records = [
-            record
-            for record in records
-            if isinstance(record, AriEventReceived) and channels_of(json.loads(record.raw)) & linked
-        ]
-        first_at = records[0].received_at
-    by_s = EPOCH + LEAD_S + piece.at - first_at
+        records = [kept for record in records if (kept := only_of(record, linked)) is not None]
+    # What was known when the capture began is told once, at the start of the story.
+    records = records[isinstance(records[0], ConnectionRestored) :]
+    start_at = EPOCH + LEAD_S + piece.at
+    by_s = start_at - records[0].received_at
     for call in calls:
         record = call.get("record") or {}
         for key in ("created_at", "peer_answered_at", "last_channel_ended_at"):
             if record.get(key):
                 record[key] += by_s
-    return moved(records, by_s=by_s), calls
+    return retimed(records, start_at=start_at), calls
 
 
 def is_published(call: dict[str, Any]) -> bool:
@@ -124,12 +137,11 @@ def compose() -> tuple[list[Input], dict[str, Any]]:
     pieces = [cut_out(piece) for piece in STORY]
     # The first thing a monitor reads: the telephones as they were when the smartphone still slept.
     start = next(r for r in read_capture(STORY[1].scenario)[0] if isinstance(r, ConnectionRestored))
-    records: list[Input] = moved([start], by_s=EPOCH - start.received_at)
+    records: list[Input] = retimed([start], start_at=EPOCH)
     for number, (piece, _) in enumerate(pieces):
-        first = 0 if isinstance(piece[0], AriEventReceived) else 1
-        if number < len(pieces) - 1 and any(not isinstance(record, AriEventReceived) for record in piece[first:]):
+        if number < len(pieces) - 1 and any(not isinstance(record, AriEventReceived) for record in piece):
             raise ValueError(f"only the last piece may hold a gap, {STORY[number].scenario} has one")
-        records += piece[first:]
+        records += piece
     records.sort(key=lambda record: record.received_at)
     lost_at = next(r.received_at for r in records if isinstance(r, ConnectionLost))
     restored_at = next(r.received_at for r in records if isinstance(r, ConnectionRestored) and r.received_at > lost_at)

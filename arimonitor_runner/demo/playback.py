@@ -4,7 +4,9 @@ It stands in for a PBX in the demonstration and in tests. Ports are real and on 
 honoured as Asterisk honours it: user and password, one connection per application (a second one replaces the first),
 subscription to channels, bridges and endpoints, the event filter, which dies with the application.
 
-The log's clock stands still until an application has subscribed; from then on it runs at `speed`. Where the log says
+The log's clock stands still until an application has subscribed; from then on it runs at `speed`. Where a log is played
+as if it happened now, its instants are drawn together by the same speed, so that Asterisk's clock and ours agree: a
+conversation of ten seconds played twice as fast is one of five. Where the log says
 that the connection was lost, the server cuts it and answers 503 until the log says `restored`; there the clock waits
 for the next subscription, so that what the log holds is played whole however long a client takes to come back.
 """
@@ -22,7 +24,7 @@ from aiohttp import web
 from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored, Input
 from arimonitor_runner.demo.applications import Applications
 from arimonitor_runner.demo.pbx import Json, RecordedPbx
-from arimonitor_runner.demo.rebase import moved
+from arimonitor_runner.demo.rebase import retimed
 from arimonitor_runner.demo.rest import make_routes
 
 SHUTDOWN_S = 1.0
@@ -101,11 +103,26 @@ class PlaybackServer:
         """Now, on the log's clock, in Unix seconds; it stands still while the log waits for a subscription."""
         return self._clock.now()
 
+    @property
+    def records(self) -> Sequence[Input]:
+        """The log as it is played."""
+        return self._records
+
+    @property
+    def begins_at(self) -> float:
+        """Where the log's clock begins, Unix seconds."""
+        return self._records[0].received_at
+
+    @property
+    def length_s(self) -> float:
+        """How long the log is, on its own clock."""
+        return self._records[-1].received_at - self._records[0].received_at
+
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen (port 0: any free one) and play as soon as somebody has subscribed."""
         if self._move_to_now:
-            self._records = moved(self._records, by_s=time.time() - self._records[0].received_at)
-            self._clock = _LogClock(self._records[0].received_at, self._speed)
+            self._records = retimed(self._records, start_at=time.time(), speed=self._speed)
+            self._clock = _LogClock(self._records[0].received_at, 1.0)
         application = web.Application()
         application.add_routes(make_routes(self))
         self._runner = web.AppRunner(application, shutdown_timeout=SHUTDOWN_S)

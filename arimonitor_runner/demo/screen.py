@@ -24,6 +24,7 @@ COLOURS = {
     "unanswered": "red",
     "FORCECLOSE": "magenta",
     "push": "cyan",
+    "connection": "bold red",
     "endpoint-status": "bright_black",
     "announced": "bright_black",
     "ringing": "yellow",
@@ -40,9 +41,10 @@ FRAME_LINES = 10
 class Moment:
     """What the screen shows besides messages."""
 
-    log_s: float
-    """Seconds of the log that have been played."""
+    at_s: float
+    """Seconds since the story began."""
     length_s: float
+    """How long the story is."""
     now_ms: float
     """Now, on the log's clock, in milliseconds since the Unix epoch."""
     away: bool
@@ -89,7 +91,7 @@ class PlainScreen:
                 self._first_states[data["status"]] += 1
                 return
             states = ", ".join(f"{count} {status.lower()}" for status, count in sorted(self._first_states.items()))
-            self._line(0.0, "endpoint-status", states)
+            self._line(0.0, "endpoint-status", f"at the start: {states}")
             self._first_states = None
         self._line(at_s, *describe(kind, data))
 
@@ -104,7 +106,7 @@ class LiveScreen:
         self._console = console
         self._look = look
         self._ticker: deque[tuple[float, str, str]] = deque(maxlen=TICKER_LINES)
-        self._counts: Counter[str] = Counter()
+        self._messages = 0
         self._live = Live(
             get_renderable=self._render, console=console, refresh_per_second=REFRESH_PER_S, transient=True
         )
@@ -119,7 +121,7 @@ class LiveScreen:
     def show_message(self, kind: str, data: dict[str, Any], at_s: float) -> None:
         """Count the message and let it run through the ticker."""
         word, sentence = describe(kind, data)
-        self._counts[word] += 1
+        self._messages += kind != "connection"
         if kind != "endpoint-status" or at_s > 0.5:
             self._ticker.append((at_s, word, sentence))
 
@@ -128,11 +130,11 @@ class LiveScreen:
         return Group(self._header(moment), self._table(moment), Text("messages", style="bold"), *self._ticker_lines())
 
     def _header(self, moment: Moment) -> Text:
-        done = min(moment.log_s, moment.length_s)
+        done = min(moment.at_s, moment.length_s)
         line = Text.assemble(
             ("ARIMONITOR demo", "bold"),
             f"  {done:4.0f} of {moment.length_s:.0f} s   {moment.events} events   ",
-            f"{self._counts.total()} messages, {moment.waiting} not confirmed\n",
+            f"{self._messages} messages, {moment.waiting} not confirmed\n",
         )
         if moment.away:
             line.append("connection to Asterisk LOST: its calls go on unseen", style="bold white on red")

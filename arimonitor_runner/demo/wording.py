@@ -9,7 +9,12 @@ Data = dict[str, Any]
 
 
 def describe(kind: str, data: Data) -> tuple[str, str]:
-    """What a message says: a word to colour it by, and a sentence. `kind` is `operation.type`."""
+    """What a message says: a word to colour it by, and a sentence.
+
+    `kind` is `operation.type`, or `connection`: then `data["is"]` says what became of it.
+    """
+    if kind == "connection":
+        return kind, str(data["is"])
     if kind == "push":
         return "push", f"wake the app of {data['endpoint']}: {data['origin']} calls it"
     if kind == "endpoint-status":
@@ -35,7 +40,8 @@ def _answered(data: Data) -> str:
 
 
 def _closed(data: Data) -> str:
-    parts = [f"{data['origin']} talked {data['callduration']} s, at the end with {data['destiny']}"]
+    group = f" of group {data['ringgroup']}" if data.get("ringgroup", data["destiny"]) != data["destiny"] else ""
+    parts = [f"{data['origin']} talked {data['callduration']} s, at the end with {data['destiny']}{group}"]
     parts += [f"{made['kind']} transfer by {made['by']}" for made in data.get("transfer", [])]
     parts += [f"keys {data['dtmf']}"] if data["dtmf"] else []
     return ", ".join(parts)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from arimonitor_core.effects import PublishMessage
 from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.records import decode_record, encode_record
-from arimonitor_runner.demo.rebase import INSTANT, moved
+from arimonitor_runner.demo.rebase import INSTANT, retimed
 from arimonitor_runner.demo.story import compare, load_story
 from arimonitor_runner.directory_sources.text import load_directory
 
@@ -93,7 +94,22 @@ def test_every_difference_from_the_truth_is_named() -> None:
 def test_moving_a_log_there_and_back_changes_nothing() -> None:
     """To the millisecond, also across a time zone's midnight."""
     records, _ = make_story.read_capture("attended_transfer")
-    there = moved(records, by_s=86_399.999)
-    back = moved(there, by_s=-86_399.999)
+    began_at = records[0].received_at
+    there = retimed(records, start_at=began_at + 86_399.999)
+    back = retimed(there, start_at=began_at)
     assert [getattr(r, "raw", b"") for r in back] == [getattr(r, "raw", b"") for r in records]
     assert [getattr(r, "raw", b"") for r in there] != [getattr(r, "raw", b"") for r in records]
+
+
+def test_a_log_is_drawn_together_by_the_speed_in_the_pbx_s_own_time_zone() -> None:
+    """Ten seconds at twice the speed are five, also in a log from a PBX that does not live in UTC."""
+    with gzip.open(make_story.CAPTURES.parent / "asterisk-16-lean" / "answered_caller_hangs_up.ndjson.gz") as lines:
+        records = [decode_record(line) for line in lines]
+    faster = retimed(records, start_at=records[0].received_at, speed=2)
+    for old, new in zip(records, faster, strict=True):
+        assert abs((new.received_at - records[0].received_at) * 2 - (old.received_at - records[0].received_at)) < 0.003
+    old, new = (INSTANT.findall(events[-1].raw)[0].decode() for events in (records, faster))
+    assert new.endswith("-0300")
+    began_at = datetime.fromisoformat(INSTANT.findall(records[1].raw)[0].decode())
+    played, lasted = (datetime.fromisoformat(text) - began_at for text in (new, old))
+    assert abs(played.total_seconds() * 2 - lasted.total_seconds()) < 0.02
