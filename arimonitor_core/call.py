@@ -4,10 +4,12 @@
 
 from typing import Literal, NamedTuple
 
-from attrs import define
+import msgspec
 
 from arimonitor_core.call_states import ANNOUNCED, FINAL_STATES, TRANSITIONS
 from arimonitor_core.values import CallKey
+
+_find_following = dict(TRANSITIONS).get
 
 
 class Key(NamedTuple):
@@ -38,8 +40,11 @@ class Transfer(NamedTuple):
     at_ms: int
 
 
-@define(eq=False, weakref_slot=False)
-class Call:
+# Calls and channels are structs outside the garbage collector's sight: 50,000 calls made a full collection stop the
+# event loop for 0.13 s. Nothing they hold can lead back to them (a call names its channels by id), so none is missed.
+
+
+class Call(msgspec.Struct, eq=False, gc=False, forbid_unknown_fields=True):
     """A call that is being followed. Times are milliseconds since the Unix epoch; 0 means not yet."""
 
     key: CallKey
@@ -93,15 +98,14 @@ class Call:
 
     def apply(self, event: str) -> bool:
         """Make a transition; False: it is illegal, and nothing changed."""
-        following = TRANSITIONS.get((self.state, event))
+        following = _find_following((self.state, event))
         if following is None:
             return False
         self.state = following
         return True
 
 
-@define(eq=False, weakref_slot=False)
-class Channel:
+class Channel(msgspec.Struct, eq=False, gc=False, forbid_unknown_fields=True):
     """A living channel. It is known by its id: the name changes when Asterisk swaps channels."""
 
     id: str

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import attrs
 from attrs import frozen
 
 from arimonitor_core import ari_events as ari
@@ -191,7 +190,7 @@ class Explainer:
 
 def _facts(call: Call) -> dict[str, Any]:
     """The call's fields; all of them are immutable values."""
-    return {field.name: getattr(call, field.name) for field in attrs.fields(Call)}
+    return {name: getattr(call, name) for name in Call.__struct_fields__}
 
 
 def _decode(item: Input) -> object:

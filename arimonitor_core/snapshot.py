@@ -11,8 +11,8 @@ from typing import Any, Final
 import cattrs
 import msgspec
 from attrs import Factory, frozen
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
+from cattrs.v import format_exception
 
 from arimonitor_core.call import Call, Channel
 from arimonitor_core.directory import Directory
@@ -49,14 +49,26 @@ class StateDocument:
     history: list[bytes] = Factory(list)
 
 
+def _unstructure_channel(channel: Channel) -> dict[str, Any]:
+    """A channel's call is written once, among the calls; which one it is stands beside."""
+    return {name: getattr(channel, name) for name in Channel.__struct_fields__ if name != "call"}
+
+
+def _structure(raw: Any, kind: Any) -> Any:
+    return msgspec.convert(raw, kind)
+
+
+def _describe(error: BaseException, kind: type | None) -> str:
+    """What is wrong, in the words of who found it: msgspec reads calls and channels, cattrs all else."""
+    return str(error) if isinstance(error, msgspec.ValidationError) else format_exception(error, kind)
+
+
 def _converter() -> cattrs.Converter:
     converter = make_converter(forbid_extra_keys=True)
-    # A channel's call is written once, among the calls; which one it is stands beside.
-    converter.register_unstructure_hook(Channel, make_dict_unstructure_fn(Channel, converter, call=override(omit=True)))
-    converter.register_structure_hook(
-        Channel,
-        make_dict_structure_fn(Channel, converter, call=override(omit=True), _cattrs_forbid_extra_keys=True),
-    )
+    converter.register_unstructure_hook(Call, msgspec.structs.asdict)
+    converter.register_unstructure_hook(Channel, _unstructure_channel)
+    converter.register_structure_hook(Call, _structure)
+    converter.register_structure_hook(Channel, _structure)
     return converter
 
 
@@ -131,4 +143,4 @@ def _read(document: bytes) -> StateDocument:
     try:
         return _CONVERTER.structure(raw, StateDocument)
     except (cattrs.BaseValidationError, ValueError, TypeError) as error:
-        raise SnapshotError("; ".join(cattrs.transform_error(error))) from error
+        raise SnapshotError("; ".join(cattrs.transform_error(error, format_exception=_describe))) from error
