@@ -9,9 +9,9 @@ settings.register_profile(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=100,
+    max_examples=300,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.register_profile("search", settings.get_profile("repeatable"), derandomize=False, max_examples=2_000)
+settings.register_profile("search", settings.get_profile("repeatable"), derandomize=False, max_examples=5_000)
 settings.load_profile("repeatable")

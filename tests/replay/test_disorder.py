@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arimonitor_core.inputs import AriEventReceived, Input
@@ -96,7 +96,6 @@ def _check_same(told: dict[str, list[dict[str, Any]]], expected: dict[str, list[
             assert body == other
 
 
-@settings(max_examples=300)
 @given(st.sampled_from(list_captures()), st.randoms(use_true_random=False))
 def test_events_of_different_channels_may_swap_places(capture: str, random: Random) -> None:
     """What is said of each call stays what it was, in the same order."""
