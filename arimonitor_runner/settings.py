@@ -40,6 +40,10 @@ LEAN_EVENTS = (
 """All that a call needs: every message is decided from these where `channelvars` come with the snapshots."""
 
 
+ALL_EVENTS = "*"
+"""In the place of event types: all of them."""
+
+
 def _http_url(_instance: object, attribute: Attribute[str], value: str) -> None:
     # The text never shows the value: somebody may have put a password into it.
     parts = urlsplit(value)
@@ -69,7 +73,9 @@ class AriSettings:
         max_len(64),
     )
     events: tuple[str, ...] = _help(
-        "ARI event types that Asterisk shall send; all others it filters out at the source.", LEAN_EVENTS, min_len(1)
+        "ARI event types that Asterisk shall send; all others it filters out at the source. *: all.",
+        LEAN_EVENTS,
+        min_len(1),
     )
     channelvars: Literal["auto", "yes", "no"] = _help(
         "Do channel snapshots hold ari.conf's channelvars? Where they do, ChannelVarset is not needed. auto: look.",

@@ -23,7 +23,7 @@ from arimonitor_runner.ari import channelvars
 from arimonitor_runner.ari.errors import ApplicationReplaced, AriError, AriRefused, AriStuck
 from arimonitor_runner.ari.rest import AriRest, authorization, repeat_until_connected
 from arimonitor_runner.input_queue import InputQueue, now
-from arimonitor_runner.settings import AriSettings
+from arimonitor_runner.settings import ALL_EVENTS, AriSettings
 
 VARIABLE_EVENT = "ChannelVarset"
 TAKEOVER_EVENT = "ApplicationReplaced"
@@ -150,6 +150,9 @@ class AriConnection:
         return len(self._waiting) < self._settings.queue_max
 
     def _allowed_types(self, *, with_variables: bool) -> list[str]:
+        """Give the filter's list of types; empty, as Asterisk has it, for all."""
+        if ALL_EVENTS in self._settings.events:
+            return []
         types = [name for name in self._settings.events if name not in (TAKEOVER_EVENT, VARIABLE_EVENT)]
         # Asterisk's filter also eats ApplicationReplaced, and without it we would never learn of a successor.
         return [TAKEOVER_EVENT, *types, *([VARIABLE_EVENT] if with_variables else [])]
@@ -184,7 +187,7 @@ class AriConnection:
 
     async def _settle_filter(self) -> None:
         """Where snapshots turn out to hold channelvars, stop ChannelVarset at its source."""
-        if self._settings.channelvars != "auto":
+        if self._settings.channelvars != "auto" or ALL_EVENTS in self._settings.events:
             return
         if not self._has_channelvars.done():
             _log.info("no channel is alive: ChannelVarset is let through until one shows whether it has channelvars")
