@@ -1,8 +1,8 @@
 """One call: raw facts as Asterisk told them. What the web system reads is projected from them in `messages`."""
 
-# Annotations are not postponed here: cattrs reads those of a NamedTuple as they stand.
+from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -12,7 +12,7 @@ from arimonitor_core.values import CallKey
 _find_following = dict(TRANSITIONS).get
 
 
-class Key(NamedTuple):
+class Key(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A digit that somebody pressed."""
 
     at_ms: int
@@ -21,7 +21,7 @@ class Key(NamedTuple):
     """Number of the endpoint."""
 
 
-class Recording(NamedTuple):
+class Recording(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A recording that a channel announced."""
 
     path: str
@@ -30,7 +30,7 @@ class Recording(NamedTuple):
     """True: announced by the caller's or a party's own channel; False: by a Local half (a consultation, a forward)."""
 
 
-class Transfer(NamedTuple):
+class Transfer(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A transfer that was made."""
 
     kind: Literal["blind", "attended"]
