@@ -79,6 +79,13 @@ class RabbitNode:
             if connection.is_open:
                 connection.close()
 
+    def declare(self, vhost: str) -> None:
+        """Make exchange and queue of the contract, as a consumer that is there first would."""
+        with self.channel(vhost) as channel:
+            channel.exchange_declare("arimonitor", "topic", durable=True)
+            channel.queue_declare("arimonitor", durable=True, arguments={"x-queue-type": "quorum"})
+            channel.queue_bind("arimonitor", "arimonitor", "#")
+
     def consume(self, vhost: str, count: int, *, queue: str = "arimonitor", timeout_s: float = 30) -> list[Delivered]:
         """Take messages off a queue until there were `count` of them; fewer come back where none came for so long."""
         taken = []

@@ -6,6 +6,8 @@ import gzip
 import json
 from pathlib import Path
 
+from attrs import evolve
+
 from arimonitor_core.effects import PublishMessage
 from arimonitor_core.inputs import AriEventReceived, ConnectionRestored, DeadlineReached, Input
 from arimonitor_core.monitor import Monitor
@@ -17,9 +19,14 @@ DIRECTORY = FIXTURES / "directory"
 
 
 def capture(name: str, asterisk: int = 22) -> list[Input]:
-    """The records of a lean capture."""
+    """The records of a lean capture, as if Asterisk had no endpoints at its start.
+
+    What is told of those depends on when one looks; what is told of events does not.
+    """
     path = FIXTURES / "captures" / f"asterisk-{asterisk}-lean" / f"{name}.ndjson.gz"
-    return [decode_record(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    first, *rest = [decode_record(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    assert isinstance(first, ConnectionRestored)
+    return [evolve(first, endpoints=b"[]"), *rest]
 
 
 def split(records: list[Input]) -> tuple[dict[str, list], list[dict]]:
