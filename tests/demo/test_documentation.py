@@ -95,6 +95,16 @@ def test_every_ari_event_that_is_read_or_skipped_is_documented() -> None:
         assert re.search(rf"\b{name}\b", page), name
 
 
+@pytest.mark.parametrize("page", ["README.pt-BR.md", "docs/operating.md"])
+def test_every_alarm_that_is_explained_is_one_that_the_code_can_give(page: str) -> None:
+    """Word for word, so that an operator finds it."""
+    code = "".join(path.read_text() for name in ("runner", "core") for path in ROOT.glob(f"arimonitor_{name}/**/*.py"))
+    table = (ROOT / page).read_text().split("| in the log |" if page.startswith("docs") else "| no log |")[1]
+    alarms = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(alarms) > 8
+    assert [alarm for alarm in alarms if alarm not in code] == []
+
+
 def test_the_readme_begins_with_the_two_commands_and_they_exist() -> None:
     """A reader finds them before anything that needs knowledge."""
     for page in ("README.md", "README.pt-BR.md"):
