@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from arimonitor_core.ari_events import BridgeSnapshot, ListedChannel
-from arimonitor_core.call import Call
+from arimonitor_core.call import Call, Channel
 from arimonitor_core.call_states import ANNOUNCED
 from arimonitor_core.calls import CallBook
 from arimonitor_core.correlation import answer_ai, consider, refusal, see
@@ -39,7 +39,7 @@ def reconcile(
     """
     bridges = [bridge for bridge in bridges if not bridge.is_waiting_room]
     if complete:
-        _bury_missing(book, {snapshot.id for snapshot in channels}, lost_ms, at_ms)
+        _bury_missing(book, channels, lost_ms, at_ms)
     for snapshot in channels:
         channel = see(book, snapshot, at_ms)
         if channel is not None and not channel.dialed and snapshot.dialplan.app_name in CALLED_APPLICATIONS:
@@ -51,7 +51,9 @@ def reconcile(
     return untold
 
 
-def _bury_missing(book: CallBook, present: set[str], lost_ms: int, at_ms: int) -> None:
+def _bury_missing(book: CallBook, channels: Sequence[ListedChannel], lost_ms: int, at_ms: int) -> None:
+    heirs = _find_heirs(book, channels)
+    present = {snapshot.id for snapshot in channels}
     missing = [channel for channel in book.table.channels.values() if channel.id not in present]
     shrunk: dict[str, Call] = {}
     for channel in missing:
@@ -61,10 +63,25 @@ def _bury_missing(book: CallBook, present: set[str], lost_ms: int, at_ms: int) -
             call.members = tuple(member for member in call.members if member != channel.id)
             shrunk[call.guid] = call
     for call in shrunk.values():
+        heir = heirs.get(call.guid)
+        if not call.members and heir is not None:
+            book.join(heir, call)
         if not call.members:
             book.lose(call, lost_ms, at_ms)
         elif call.anchor not in call.members:
             book.speak_for(call, call.members[0])
+
+
+def _find_heirs(book: CallBook, channels: Sequence[ListedChannel]) -> dict[str, Channel]:
+    """By guid, a phone that was rung for the call and is up: where the caller is gone, he transferred it unseen."""
+    heirs: dict[str, Channel] = {}
+    for snapshot in channels:
+        leg = book.table.channels.get(snapshot.id)
+        if leg is not None and leg.dialer and not leg.is_local and snapshot.state == "Up":
+            call = book.table.find_calling(leg)[1]
+            if call is not None:
+                heirs.setdefault(call.guid, leg)
+    return heirs
 
 
 def _replace_bridges(book: CallBook, bridges: Iterable[BridgeSnapshot]) -> None:
