@@ -22,6 +22,7 @@ from arimonitor_core.values import (
     endpoint_of_channel,
     is_number,
     parse_time_ms,
+    without,
 )
 
 
@@ -226,7 +227,7 @@ class CallBook:
         """A channel that belongs to the call is gone."""
         if channel.id not in call.members:
             return
-        call.members = tuple(member for member in call.members if member != channel.id)
+        call.members = without(call.members, channel.id)
         if not call.members:
             self.end(call, at_ms)
         elif call.anchor == channel.id:

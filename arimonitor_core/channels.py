@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from arimonitor_core.ari_events import ChannelSnapshot
 from arimonitor_core.call import Call, Channel
-from arimonitor_core.values import is_dialable, is_local_half, other_half
+from arimonitor_core.values import is_dialable, is_local_half, other_half, without
 
 GONE_LIMIT = 4096
 """How many ids of destroyed channels are remembered: events that come late must not bring them back to life."""
@@ -82,7 +82,7 @@ class ChannelTable:
         """A channel left a bridge; nothing happens if it is in another one by now."""
         if bridge_id and channel.bridge == bridge_id:
             channel.bridge = ""
-            rest = tuple(other for other in self.bridges.get(bridge_id, ()) if other != channel.id)
+            rest = without(self.bridges.get(bridge_id, ()), channel.id)
             if rest:
                 self.bridges[bridge_id] = rest
             else:

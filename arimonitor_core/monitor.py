@@ -46,13 +46,7 @@ _IGNORED_KEY_BYTES: Final = ari.IGNORED_KEY_BYTES
 _VARSET_HEAD: Final = ari.VARSET_HEAD
 _VARSET_HEAD_BYTES: Final = len(_VARSET_HEAD)
 _RECORDING_HEAD: Final = ari.RECORDING_HEAD
-
-
-def _decode(raw: bytes) -> Any:
-    try:
-        return _decode_known(raw)
-    except Exception:  # decoded once more, slowly, to name the reason
-        return ari.decode_event(raw)
+_VARSET: Final = ari.ChannelVarset
 
 
 def _on_attended(book: CallBook, event: ari.BridgeAttendedTransfer, at_ms: int) -> None:
@@ -132,13 +126,17 @@ class Monitor:
         else:
             raw = item.raw
             if raw[:_VARSET_HEAD_BYTES] == _VARSET_HEAD and not raw.startswith(_RECORDING_HEAD):
-                self._event_counts[ari.ChannelVarset] += 1
+                self._event_counts[_VARSET] += 1
             else:
                 ignored = _IGNORED_HEADS.get(raw[:_IGNORED_KEY_BYTES])
                 if ignored is not None and raw.startswith(ignored[0]):
                     self._event_counts[ignored[1]] += 1
                 else:
-                    self._on_event(_decode(raw), item)
+                    try:
+                        event: Any = _decode_known(raw)
+                    except Exception:  # decoded once more, slowly, to name the reason
+                        event = ari.decode_event(raw)
+                    self._on_event(event, item)
         return self._take_effects() if self._effects else NOTHING
 
     def _on_event(self, event: Any, item: AriEventReceived) -> None:
@@ -177,7 +175,7 @@ class Monitor:
 
     def _filter(self, item: AriEventReceived) -> None:
         """Every event's type is asked for, so every event is decoded."""
-        event = _decode(item.raw)
+        event = ari.decode_event(item.raw)
         if self._passes(event, item):
             self._on_event(event, item)
         else:

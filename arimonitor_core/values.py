@@ -43,11 +43,10 @@ def derive_guid(server: str, key: CallKey, created_ms: int) -> str:
 
     48 bits of Unix milliseconds, then version, variant and 74 bits of a BLAKE2b digest where RFC 9562 has random ones.
     """
-    digest = blake2b(f"{server}\0{key.creationtime}\0{key.channel_id}".encode(), digest_size=10).digest()
-    tail = int.from_bytes(digest, "big")
-    value = (created_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (tail >> 68) << 64 | 0b10 << 62
-    text = f"{value | tail & 0x3FFF_FFFF_FFFF_FFFF:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    digest = blake2b(f"{server}\0{key.creationtime}\0{key.channel_id}".encode(), digest_size=10).hexdigest()
+    milliseconds = f"{created_ms & 0xFFFF_FFFF_FFFF:012x}"
+    variant = "89ab"[int(digest[4], 16) & 3]
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{digest[:3]}-{variant}{digest[5:8]}-{digest[8:]}"
 
 
 def is_number(text: str) -> bool:
@@ -103,3 +102,11 @@ def recording_url(base_url: str, path: str) -> str:
 def seconds(milliseconds: int) -> int:
     """Whole seconds, never negative: events of different channels may step back in time."""
     return max(0, milliseconds // 1000)
+
+
+def without(ids: tuple[str, ...], one: str) -> tuple[str, ...]:
+    """The ids but for one, which may be missing; each stands once."""
+    if one not in ids:
+        return ids
+    place = ids.index(one)
+    return ids[:place] + ids[place + 1 :]
