@@ -41,11 +41,11 @@ class Process:
         return self._process.pid
 
     async def until_logged(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Wait for a log line whose event begins so, with these fields; the end of the process ends the wait."""
+        """Wait for a log line whose event holds this text, with these fields; the end of the process ends the wait."""
 
         def find() -> dict[str, Any] | None:
             for line in self.log:
-                if line["event"].startswith(event) and all(line.get(key) == value for key, value in fields.items()):
+                if event in line["event"] and all(line.get(key) == value for key, value in fields.items()):
                     return line
             return None
 
