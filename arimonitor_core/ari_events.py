@@ -25,8 +25,20 @@ class Dialplan(msgspec.Struct, gc=False, frozen=True):
     """Where the channel is in the dialplan at this moment."""
 
     exten: str = ""
-    context: str = ""
     app_name: str = ""
+
+
+class BornDialplan(Dialplan, gc=False, frozen=True):
+    """Where a new channel is."""
+
+    context: str = ""
+
+
+class ListedDialplan(BornDialplan, gc=False, frozen=True):
+    """Where a listed channel is, with what its application was told."""
+
+    app_data: str = ""
+    """``PJSIP/1121&PJSIP/1122,15,tT`` of Dial."""
 
 
 class ChannelVars(msgspec.Struct, gc=False, frozen=True, rename={"recording": "MIXMONITOR_FILENAME"}):
@@ -48,21 +60,20 @@ class ChannelSnapshot(msgspec.Struct, gc=False):
     creationtime: str = ""
     state: str = ""
     caller: CallerId = NO_CALLER
-    connected: CallerId = NO_CALLER
     dialplan: Dialplan = NO_DIALPLAN
     channelvars: ChannelVars | None = None
 
 
-class ListedDialplan(Dialplan, gc=False, frozen=True):
-    """Where a listed channel is, with what its application was told."""
+class BornChannel(ChannelSnapshot, gc=False):
+    """A channel of ChannelCreated: its context may say that it is no call."""
 
-    app_data: str = ""
-    """``PJSIP/1121&PJSIP/1122,15,tT`` of Dial."""
+    dialplan: BornDialplan = BornDialplan()
 
 
-class ListedChannel(ChannelSnapshot, gc=False):
-    """A channel of GET /channels: nobody saw its dialing, so its application's arguments matter too."""
+class ListedChannel(BornChannel, gc=False):
+    """A channel of GET /channels: nobody saw its dialing, so what it runs and whom it is connected to matter too."""
 
+    connected: CallerId = NO_CALLER
     dialplan: ListedDialplan = ListedDialplan()
 
 
@@ -117,7 +128,7 @@ class _Timed(Event, gc=False):
 class ChannelCreated(_Timed, gc=False, kw_only=True):
     """A channel was born: a caller's (exten is the number dialed) or an outgoing leg (exten is `s`)."""
 
-    channel: ChannelSnapshot
+    channel: BornChannel
 
 
 class ChannelDestroyed(_Timed, gc=False, kw_only=True):
@@ -291,6 +302,8 @@ RECORDING_VARIABLE: Final = "MIXMONITOR_FILENAME"
 
 # Three in four events are ignored, and both versions of Asterisk put what says so first: such an event is known by its
 # first bytes and not read any further. One that is written differently is decoded, with the same outcome.
+VARSET_MARK: Final = b"v"
+"""The third byte of a ChannelVarset; no other type begins with a key of that letter."""
 VARSET_HEAD: Final = b'{"variable":"'
 """Only a ChannelVarset begins so."""
 RECORDING_HEAD: Final = VARSET_HEAD + RECORDING_VARIABLE.encode() + b'"'

@@ -12,6 +12,7 @@ The rules are facts of Asterisk, found on real traffic (docs/architecture.md, "C
 from __future__ import annotations
 
 from arimonitor_core.ari_events import (
+    BornChannel,
     ChannelCreated,
     ChannelDestroyed,
     ChannelDtmfReceived,
@@ -65,7 +66,7 @@ def _enter_ai(book: CallBook, snapshot: ChannelSnapshot, channel: Channel, at_ms
             book.answer(call, None, at_ms, at_ms)
 
 
-def refusal(snapshot: ChannelSnapshot) -> str:
+def refusal(snapshot: BornChannel) -> str:
     """Why a created channel begins no call (requirement A2); empty: it does."""
     if SPOOL_FAILED in (snapshot.dialplan.exten, snapshot.dialplan.context) or snapshot.name.startswith(SPOOL_FAILED):
         return "refused-spool-failed"

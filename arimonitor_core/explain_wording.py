@@ -58,7 +58,7 @@ def describe_event(event: object, name_of: NameOf) -> str:
     return _CHANNEL_WORDS.get(type(event), "").format(event=event)
 
 
-def _describe_creation(channel: ari.ChannelSnapshot) -> str:
+def _describe_creation(channel: ari.BornChannel) -> str:
     place = f"extension {channel.dialplan.exten or '(none)'} of context {channel.dialplan.context or '(none)'}"
     return f"{channel.name} was created with caller id {channel.caller.number or '(none)'}, at {place}."
 

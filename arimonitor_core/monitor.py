@@ -43,8 +43,8 @@ Handler = Callable[[CallBook, Any, int], Call | None]
 _decode_known = ari.decode_known
 _IGNORED_HEADS: Final = ari.IGNORED_HEADS
 _IGNORED_KEY_BYTES: Final = ari.IGNORED_KEY_BYTES
+_VARSET_MARK: Final = ari.VARSET_MARK
 _VARSET_HEAD: Final = ari.VARSET_HEAD
-_VARSET_HEAD_BYTES: Final = len(_VARSET_HEAD)
 _RECORDING_HEAD: Final = ari.RECORDING_HEAD
 _VARSET: Final = ari.ChannelVarset
 
@@ -125,11 +125,16 @@ class Monitor:
             self._filter(item)
         else:
             raw = item.raw
-            if raw[:_VARSET_HEAD_BYTES] == _VARSET_HEAD and not raw.startswith(_RECORDING_HEAD):
+            if (
+                raw[2:3] == _VARSET_MARK
+                and raw.startswith(_VARSET_HEAD)
+                and not raw.startswith(_RECORDING_HEAD)
+                and raw.endswith(b"}")
+            ):
                 self._event_counts[_VARSET] += 1
             else:
                 ignored = _IGNORED_HEADS.get(raw[:_IGNORED_KEY_BYTES])
-                if ignored is not None and raw.startswith(ignored[0]):
+                if ignored is not None and raw.startswith(ignored[0]) and raw.endswith(b"}"):
                     self._event_counts[ignored[1]] += 1
                 else:
                     try:
