@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the generated parts of docs/: the call states, from their declaration, and the settings, from their classes.
+"""Write the generated parts of docs/: the call states, the settings, and a picture of the demonstration.
 
     .venv/bin/python tools/make_docs.py
 
@@ -8,6 +8,8 @@ A generated part stands between two comments, `<!-- generated: NAME -->` and `<!
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import sys
 from pathlib import Path
@@ -15,10 +17,18 @@ from typing import Any
 
 import attrs
 from click.testing import CliRunner
+from rich.console import Console
 
+from arimonitor_core.effects import PublishMessage
+from arimonitor_core.monitor import Monitor
 from arimonitor_runner.cli import main as toolbox
+from arimonitor_runner.demo.screen import LiveScreen, Moment
+from arimonitor_runner.demo.story import FOLDER, load_story
+from arimonitor_runner.directory_sources.text import load_directory
 from arimonitor_runner.settings import Settings
 
+PICTURE_AT_S = 16.3
+"""Seconds into the story, at its own speed."""
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -71,11 +81,42 @@ def filled(page: str, name: str, text: str) -> str:
     return page
 
 
+def demo_picture() -> str:
+    """The demonstration's live table at a moment when much is going on, as SVG."""
+    records, _ = load_story()
+    begins_at = records[0].received_at
+    monitor = Monitor(server="voip1", directory=load_directory(FOLDER, {}).directory)
+    console = Console(record=True, file=io.StringIO(), width=80, height=30, force_terminal=True)
+    events = [record for record in records if record.received_at < begins_at + PICTURE_AT_S]
+    last_at = events[-1].received_at
+    screen = LiveScreen(
+        console,
+        lambda: Moment(
+            at_s=last_at - begins_at,
+            length_s=records[-1].received_at - begins_at,
+            now_ms=last_at * 1000,
+            away=False,
+            calls=monitor.active_calls(),
+            events=len(events),
+            waiting=0,
+        ),
+    )
+    for record in events:
+        for effect in monitor.handle(record):
+            if isinstance(effect, PublishMessage):
+                data = json.loads(effect.body)["data"]
+                screen.show_message(effect.type, data, record.received_at - begins_at)
+    console.print(screen.render())
+    fonts = re.compile(r"@font-face \{.*?\}", re.DOTALL)
+    return fonts.sub("", console.export_svg(title="make demo", unique_id="demo"))
+
+
 def generate() -> dict[Path, str]:
     """Every file with a generated part, as it has to be."""
     call_states, operating = DOCS / "call-states.md", DOCS / "operating.md"
     return {
         DOCS / "call-states.svg": states("svg"),
+        DOCS / "demo.svg": demo_picture(),
         call_states: filled(call_states.read_text(), "call-states", states("md")),
         operating: filled(operating.read_text(), "settings", settings_table()),
     }

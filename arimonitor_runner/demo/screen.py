@@ -107,9 +107,7 @@ class LiveScreen:
         self._look = look
         self._ticker: deque[tuple[float, str, str]] = deque(maxlen=TICKER_LINES)
         self._messages = 0
-        self._live = Live(
-            get_renderable=self._render, console=console, refresh_per_second=REFRESH_PER_S, transient=True
-        )
+        self._live = Live(get_renderable=self.render, console=console, refresh_per_second=REFRESH_PER_S, transient=True)
 
     def __enter__(self) -> LiveScreen:
         self._live.start()
@@ -125,7 +123,8 @@ class LiveScreen:
         if kind != "endpoint-status" or at_s > 0.5:
             self._ticker.append((at_s, word, sentence))
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
+        """The screen as it is at this moment."""
         moment = self._look()
         return Group(self._header(moment), self._table(moment), Text("messages", style="bold"), *self._ticker_lines())
 
