@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from rabbit import RabbitNode, shared_node
 
 from arimonitor_core.effects import PublishMessage
+from tests.runner.rabbit import RabbitNode, shared_node
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from fake_ari import PASSWORD, USER
+from tests.runner.fake_ari import PASSWORD, USER
 
 
 class Process:

@@ -8,15 +8,15 @@ import pytest
 import structlog
 import typed_settings as ts
 from attrs import evolve
-from fake_ari import PASSWORD, USER, FakeAri
-from proxy import Proxy
-from waiting import until
 
 from arimonitor_core.inputs import AriEventReceived
 from arimonitor_runner.ari import AriFeed
 from arimonitor_runner.ari.channelvars import look_at_channels, look_at_event
 from arimonitor_runner.input_queue import InputQueue
 from arimonitor_runner.settings import LEAN_EVENTS, AriSettings
+from tests.runner.fake_ari import PASSWORD, USER, FakeAri
+from tests.runner.proxy import Proxy
+from tests.runner.waiting import until
 
 SETTINGS = AriSettings(
     user=USER,

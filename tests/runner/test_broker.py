@@ -8,14 +8,14 @@ import pika
 import pytest
 import structlog
 from attrs import evolve
-from proxy import Proxy
-from waiting import until
 
 from arimonitor_core.directory import Client, Directory, MqServer
 from arimonitor_runner.broker import Broker, find_server
 from arimonitor_runner.broker.session import SessionError
 from arimonitor_runner.outbox import Outbox
 from arimonitor_runner.settings import BrokerSettings
+from tests.runner.proxy import Proxy
+from tests.runner.waiting import until
 
 SETTINGS = BrokerSettings(backoff_first_s=0.02, backoff_max_s=0.2, open_per_s_max=1000.0)
 STATUSES = ("open", "oncall", "closed")

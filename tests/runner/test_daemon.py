@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fake_ari import FakeAri
-from processes import Process, daemon_arguments
-from replays import DIRECTORY, capture, messages_of, split
-from waiting import until
+
+from tests.runner.fake_ari import FakeAri
+from tests.runner.processes import Process, daemon_arguments
+from tests.runner.replays import DIRECTORY, capture, messages_of, split
+from tests.runner.waiting import until
 
 CAPTURE = "answered_caller_hangs_up"
 

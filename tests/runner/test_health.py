@@ -4,10 +4,10 @@ import asyncio
 import socket
 
 import structlog
-from waiting import until
 
 from arimonitor_runner.health import wait_for_ami, wait_for_ari
 from arimonitor_runner.settings import AmiSettings, AriSettings
+from tests.runner.waiting import until
 
 
 def free_port():

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 import structlog
-from waiting import until
 
 from arimonitor_core.effects import Diagnostic, PrintEvent
 from arimonitor_core.inputs import AriEventReceived, DeadlineReached
@@ -14,6 +13,7 @@ from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.loop import BATCH_MAX, CoreLoop, Observer, callnumber_mark
 from arimonitor_runner.outbox import Outbox
 from arimonitor_runner.sinks import LocalSink
+from tests.runner.waiting import until
 
 
 class ScriptedCore:

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 import zstandard
-from fake_ari import USER, FakeAri
-from processes import Process
-from replays import capture, messages_of, split
-from waiting import until
 
 from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored
 from arimonitor_core.records import decode_record
+from tests.runner.fake_ari import USER, FakeAri
+from tests.runner.processes import Process
+from tests.runner.replays import capture, messages_of, split
+from tests.runner.waiting import until
 
 CAPTURE = "answered_caller_hangs_up"
 
