@@ -95,6 +95,14 @@ def test_every_ari_event_that_is_read_or_skipped_is_documented() -> None:
         assert re.search(rf"\b{name}\b", page), name
 
 
+def test_the_page_of_the_architecture_names_every_module() -> None:
+    """A module that it does not name is one whose place nobody explained."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    modules = [p for name in ("arimonitor_core", "arimonitor_runner") for p in (ROOT / name).iterdir()]
+    names = {p.stem for p in modules if (p.suffix == ".py" or (p / "__init__.py").exists()) and p.name[0] != "_"}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
 @pytest.mark.parametrize("page", ["README.pt-BR.md", "docs/operating.md"])
 def test_every_alarm_that_is_explained_is_one_that_the_code_can_give(page: str) -> None:
     """Word for word, so that an operator finds it."""
