@@ -51,7 +51,7 @@ def derive_guid(server: str, key: CallKey, created_ms: int) -> str:
 
 def is_number(text: str) -> bool:
     """Is it something that a person can dial?"""
-    return _NUMBER.fullmatch(text) is not None
+    return (text.isascii() and text.isdigit()) or _NUMBER.fullmatch(text) is not None  # nearly all are plain digits
 
 
 def is_dialable(exten: str) -> bool:
