@@ -14,6 +14,7 @@ from arimonitor_core.effects import Diagnostic, Effect, PublishMessage
 from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored, Input
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.policies import Policies
+from tests.core.contract import check_message
 
 NOON_MS = 1_795_348_800_000
 DIRECTORY = Directory.of(
@@ -91,6 +92,7 @@ class Scene:
 
     def __init__(self, *, directory: Directory = DIRECTORY, policies: Policies | None = None) -> None:
         self.monitor = Monitor(server="voip1", directory=directory, policies=policies)
+        self._policies = policies or Policies()
         self.now_ms = NOON_MS
         self.effects: list[Effect] = []
         self._made = 0
@@ -109,6 +111,9 @@ class Scene:
     def give(self, item: Input) -> list[Effect]:
         """Hand any input to the monitor."""
         effects = list(self.monitor.handle(item))
+        for effect in effects:
+            if isinstance(effect, PublishMessage):
+                check_message(effect, forceclose_status=self._policies.forceclose_status)
         self.effects += effects
         return effects
 

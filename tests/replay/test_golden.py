@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.replay.captures import CAPTURES, FIXTURES, feed, load_capture, new_monitor, replay_capture
+from tests.core.contract import check_message
+from tests.replay.captures import CAPTURES, FIXTURES, feed, list_captures, load_capture, new_monitor, replay_capture
 
 NO_TRUTH_OF_ITS_OWN = "second_monitor_same_app"
 """Two logs that are one stream cut in two: neither is whole."""
@@ -60,6 +61,13 @@ def test_a_capture_leads_to_the_messages_that_are_true(capture: str, judge: Modu
     """The messages of every call agree with CEL, CDR and the scenario's script."""
     folder, _, name = capture.partition("/")
     assert judge.judge(CAPTURES / folder, name, "") == []
+
+
+@pytest.mark.parametrize("capture", list_captures())
+def test_every_message_of_a_capture_keeps_the_contract(capture: str) -> None:
+    """Names, types and presence of every field."""
+    for message in replay_capture(capture):
+        check_message(message)
 
 
 @pytest.mark.parametrize("capture", TRUTHS)
