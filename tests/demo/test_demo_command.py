@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import re
@@ -10,11 +11,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
 import pytest
+import structlog
 
 from arimonitor_runner.demo import command
 from arimonitor_runner.demo.story import FOLDER, compare, load_story
@@ -151,11 +153,24 @@ def plain(shown: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r", "")
 
 
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Its files go to the test's folder, and the logs are afterwards set up as they were."""
+    monkeypatch.setattr(command.tempfile, "tempdir", str(tmp_path))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_story_that_does_not_come_out_as_expected_fails(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is missing is named."""
-    monkeypatch.setattr(command.tempfile, "tempdir", str(tmp_path))
     records, expected = load_story()
     first, *others = expected.calls
     other = type(expected)((type(first)("1121", "94", ("open", "unanswered"), "94", None), *others), 0, 2)
@@ -168,11 +183,11 @@ def test_a_story_that_does_not_come_out_as_expected_fails(
     assert "1 push messages, expected 2" in shown
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_daemon_that_ends_by_itself_fails_the_demonstration(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And its log is named."""
-    monkeypatch.setattr(command.tempfile, "tempdir", str(tmp_path))
     make_settings = command._settings
     nowhere = command.DirectorySettings(folder=tmp_path / "nowhere")
     monkeypatch.setattr(command, "_settings", lambda *args: attrs.evolve(make_settings(*args), directory=nowhere))
