@@ -121,7 +121,7 @@ def restore_snapshot(document: bytes, *, directory: Directory, policies: Policie
             channel.call = by_guid[guid] if guid is not None else None
             book.table.add(channel)
         book.history.load(state.history)
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SnapshotError(f"the snapshot contradicts itself: {error!r}") from error
     book.calls.update({call.key: call for call in state.calls if not call.is_over})
     book.table.bridges.update({bridge: tuple(members) for bridge, members in state.bridges.items()})
