@@ -78,12 +78,12 @@ class Room:
 
     id: str
     created: str
-    technology: str = "simple_bridge"
+    kind: str = "mixing"
     phones: list[str] = Factory(list)
 
     def snapshot(self) -> dict[str, Any]:
         """The JSON object."""
-        return {"id": self.id, "technology": self.technology, "bridge_type": "mixing", "creator": "", "name": "",
+        return {"id": self.id, "technology": "simple_bridge", "bridge_type": self.kind, "creator": "", "name": "",
                 "channels": list(self.phones), "creationtime": self.created}  # fmt: skip
 
 
@@ -187,10 +187,10 @@ class Scene:
 
     # -- bridges -------------------------------------------------------------------------------------------------
 
-    def room(self, technology: str = "simple_bridge") -> Room:
+    def room(self, kind: str = "mixing") -> Room:
         """A bridge, empty."""
         self._made += 1
-        return Room(id=f"bridge-{self._made}", created=encode_time(self.now_ms), technology=technology)
+        return Room(id=f"bridge-{self._made}", created=encode_time(self.now_ms), kind=kind)
 
     def enter(self, room: Room, *phones: Phone) -> Room:
         """ChannelEnteredBridge for each."""

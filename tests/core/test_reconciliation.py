@@ -1,0 +1,318 @@
+"""After a reconnect: what Asterisk shows against what was known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from arimonitor_core.inputs import ConnectionRestored
+from tests.core.events import NOON_MS, Phone, Room, Scene, encode_time
+
+
+def dialing(phone: Phone, number: str) -> Phone:
+    """A caller's snapshot while Dial runs."""
+    phone.state, phone.app, phone.app_data, phone.connected = "Ring", "Dial", f"PJSIP/{number},15,tT", number
+    return phone
+
+
+def leg_of(scene: Scene, caller: Phone, name: str, state: str = "Ringing") -> Phone:
+    """A leg that rings for him, as GET /channels shows it."""
+    leg = scene.phone(name, "")
+    leg.state, leg.app, leg.app_data, leg.connected = state, "AppDial", "(Outgoing Line)", caller.number
+    return leg
+
+
+def bridged(scene: Scene, *phones: Phone) -> Room:
+    """A bridge that nobody was told of."""
+    room = scene.room()
+    room.phones += [phone.id for phone in phones]
+    return room
+
+
+# -- calls that were known --------------------------------------------------------------------------------------------
+
+
+def test_calls_of_which_nothing_is_left_ended_unseen() -> None:
+    """A told one is FORCECLOSE, marked in the history; an untold one is forgotten in silence."""
+    scene = Scene()
+    scene.converse()
+    untold = scene.call("1123", "800")
+    scene.wait(5)
+    scene.lost()
+    scene.lost()
+    scene.wait(60)
+    scene.restored()
+    assert scene.statuses == ["open", "oncall", "FORCECLOSE"]
+    assert scene.said[-1]["callduration"] == 5
+    assert scene.bodies[-1]["operation"]["timestamp"] == NOON_MS // 1000 + 67
+    assert scene.monitor.active_calls() == []
+    told, silent = scene.monitor.history
+    assert [(record.state, record.offrec) for record in (told, silent)] == [("recovered", True), ("discarded", False)]
+    assert scene.destroyed(untold) == []
+
+
+def test_without_a_known_loss_a_call_ended_just_now() -> None:
+    """A restart without a word counts as one."""
+    scene = Scene()
+    scene.converse()
+    scene.wait(7)
+    scene.restored()
+    assert scene.said[-1]["callduration"] == 7
+
+
+def test_a_call_that_lives_goes_on() -> None:
+    """Nothing is told of it until something happens."""
+    scene = Scene()
+    caller, callee, room = scene.converse()
+    scene.lost()
+    assert scene.restored([caller, callee], [room]) == []
+    scene.wait(8)
+    scene.hang_up(room, caller, callee)
+    assert scene.statuses == ["open", "oncall", "closed"]
+    assert scene.said[-1]["callduration"] == 8
+
+
+def test_nothing_is_concluded_from_what_is_missing_in_a_damaged_answer() -> None:
+    """The damage is reported; the call goes on."""
+    scene = Scene()
+    scene.converse()
+    for damaged in ({"channels": b"[{}]"}, {"bridges": b"<html>"}):
+        scene.give(ConnectionRestored(received_at=scene.now, **damaged))
+    assert scene.statuses == ["open", "oncall"]
+    assert scene.reasons == ["malformed-shape", "malformed-json"]
+    scene.give(ConnectionRestored(received_at=scene.now, endpoints=b"{}"))
+    assert scene.statuses[-1] == "FORCECLOSE"
+
+
+def test_an_answer_that_nobody_saw_is_as_old_as_the_bridge() -> None:
+    """It is told now."""
+    scene = Scene()
+    caller = dialing(scene.call("1121", "1122"), "1122")
+    callee = scene.rung(caller, "1122")
+    scene.lost()
+    scene.wait(3)
+    room = bridged(scene, callee, caller)
+    scene.wait(20)
+    scene.restored([caller, callee], [room])
+    assert scene.statuses == ["open", "oncall"]
+    assert scene.said[-1]["ringduration"] == 3
+    assert scene.bodies[-1]["operation"]["timestamp"] == NOON_MS // 1000 + 23
+    assert scene.said[-1]["extra_channel"] == callee.name
+
+
+def test_an_answer_through_local_channels_is_as_old_as_the_younger_bridge() -> None:
+    """Before it nobody could talk through the pair."""
+    scene = Scene()
+    caller = dialing(scene.call("1121", "1120"), "1122")
+    first = scene.rung(caller, "Local/1122@membro-00000001;1")
+    second = scene.phone("Local/1122@membro-00000001;2", "1122")
+    scene.created(second)
+    callee = scene.rung(second, "1122")
+    scene.lost()
+    scene.wait(2)
+    inner = bridged(scene, callee, second)
+    scene.wait(1)
+    outer = bridged(scene, caller, first)
+    scene.restored([caller, first, second, callee], [inner, outer])
+    assert scene.said[-1]["ringduration"] == 3
+
+
+def test_a_call_that_began_to_ring_unseen_is_told_now() -> None:
+    """It rings since its first leg was born; where no leg shows it, since its own birth."""
+    for shows_leg, rang in ((True, 5), (False, 7)):
+        scene = Scene()
+        caller = scene.call("1121", "1122")
+        scene.lost()
+        scene.wait(2)
+        leg = leg_of(scene, caller, "1122")
+        elder = leg_of(scene, caller, "1124")
+        elder.created = encode_time(NOON_MS - 1)
+        scene.wait(5)
+        scene.restored([dialing(caller, "1122"), elder, *([leg] if shows_leg else [])])
+        scene.destroyed(caller)
+        assert scene.statuses == ["open", "unanswered"]
+        assert scene.said[-1]["ringduration"] == rang
+
+
+def test_who_is_left_of_a_call_speaks_for_it() -> None:
+    """The caller transferred his party, and nobody saw it."""
+    scene = Scene()
+    caller, callee, _ = scene.converse()
+    scene.lost()
+    target = scene.phone("1123")
+    scene.restored([callee, target], [bridged(scene, callee, target)])
+    (call,) = scene.monitor.active_calls()
+    assert (call.origin, call.anchor, call.destiny) == ("1121", callee.id, "1123")
+    assert caller.id not in call.members
+
+
+def test_a_phone_that_was_rung_and_is_up_inherits_the_call_of_a_caller_who_left() -> None:
+    """He answered and was transferred, all unseen; a leg that only rings inherits nothing, nor does a Local half."""
+    for state, name, expected in (
+        ("Up", "1122", ["open", "oncall"]),
+        ("Ringing", "1122", ["open", "FORCECLOSE"]),
+        ("Up", "Local/1122@m-00000001;1", ["open", "FORCECLOSE"]),
+    ):
+        scene = Scene()
+        caller = scene.call("1121", "1122")
+        leg = scene.rung(caller, name)
+        scene.lost()
+        leg.state = state
+        target = scene.phone("1123")
+        scene.restored([leg, target], [bridged(scene, leg, target)])
+        assert scene.statuses == expected
+    leg_only = Scene()
+    orphan = leg_only.phone("1122")
+    leg_only.dial(leg_only.phone("1124", "s"), orphan, "BUSY")
+    orphan.state = "Up"
+    assert leg_only.restored([orphan]) == []
+
+
+def test_two_told_calls_in_one_conversation_are_one() -> None:
+    """A transfer joined them unseen: the older goes on, the other is closed into it."""
+    scene = Scene()
+    caller, callee, _ = scene.converse("1121", "1122")
+    scene.wait(1)
+    second, target, _ = scene.converse("1122", "1123")
+    scene.lost()
+    scene.restored([caller, target], [bridged(scene, caller, target)])
+    (call,) = scene.monitor.active_calls()
+    assert (call.origin, call.destiny) == ("1121", "1123")
+    assert (scene.statuses[-1], scene.said[-1]["linked_guid"]) == ("closed", call.guid)
+    assert not {callee.id, second.id} & set(call.members)
+
+
+def test_an_ai_entry_that_answered_unseen_is_told_now() -> None:
+    """The caller is up."""
+    scene = Scene()
+    caller = scene.call("1121", "94")
+    scene.lost()
+    caller.state = "Up"
+    scene.wait(1)
+    scene.restored([caller])
+    assert scene.statuses == ["open", "oncall"]
+
+
+# -- calls that were not ----------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_rings_at_the_reconnect_is_adopted() -> None:
+    """Its ring time counts from the caller channel's creation, its open is told now."""
+    scene = Scene()
+    caller = dialing(scene.phone("1121", "1122"), "1122")
+    leg = leg_of(scene, caller, "1122")
+    scene.wait(4)
+    scene.restored([leg, caller])
+    assert (scene.statuses, scene.said[0]["destiny"]) == (["open"], "1122")
+    assert scene.bodies[0]["operation"]["timestamp"] == NOON_MS // 1000 + 4
+    scene.answered(caller, leg)
+    scene.talk(leg, caller)
+    assert (scene.statuses[-1], scene.said[-1]["ringduration"]) == ("oncall", 4)
+
+
+def test_a_conversation_at_the_reconnect_is_adopted_with_its_answer() -> None:
+    """All that is told of it is told now."""
+    scene = Scene()
+    caller = dialing(scene.phone("1121", "1120"), "1122")
+    leg = leg_of(scene, caller, "1122", "Up")
+    scene.wait(3)
+    room = bridged(scene, leg, caller)
+    scene.wait(30)
+    scene.restored([leg, caller], [room])
+    assert scene.statuses == ["open", "oncall"]
+    assert (scene.said[-1]["ringduration"], scene.said[-1]["ringgroup"]) == (3, "1120")
+
+
+@pytest.mark.parametrize(
+    ("exten", "connected", "data", "dialed"),
+    [
+        ("1122", "", "", "1122"),
+        ("s", "1123", "PJSIP/1122,15", "1123"),
+        ("s", "", "PJSIP/1122&PJSIP/1123,15,tT", "1122"),
+        ("s", "", "", ""),
+    ],
+)
+def test_the_number_that_an_adopted_caller_dialed(exten: str, connected: str, data: str, dialed: str) -> None:
+    """Where he is, else whom he is connected to, else whom he rings first."""
+    scene = Scene()
+    caller = scene.phone("1121", exten)
+    caller.app, caller.app_data, caller.connected = "Dial", data, connected
+    scene.restored([caller])
+    assert scene.said[0]["destiny"] == dialed
+
+
+def test_a_caller_whom_nothing_rings_for_is_followed_untold() -> None:
+    """Unless he called an AI entry; a channel that begins no call begins none now either."""
+    scene = Scene()
+    waiting, ai = scene.phone("1121", "800"), scene.phone("1123", "94")
+    leg, refused = leg_of(scene, waiting, "1124"), scene.phone("1122", "s")
+    half = scene.phone("Local/1122@x-00000001;2", "1122", number="1121")
+    scene.restored([waiting, ai, leg, refused, half])
+    assert [(data["origin"], data["channelstatus"]) for data in scene.said] == [("1123", "open")]
+    assert [call.origin for call in scene.monitor.active_calls()] == ["1121", "1123"]
+
+
+def test_a_click_to_call_through_a_local_channel_is_adopted() -> None:
+    """Its `;1` dials by itself; its own phone is the one that talks with the other half."""
+    scene = Scene()
+    first = dialing(scene.phone("Local/1121@clique-00000001;1", "1122", number="1121"), "1122")
+    second = dialing(scene.phone("Local/1121@clique-00000001;2", "1121", number="1121"), "1121")
+    own, leg = leg_of(scene, second, "1121", "Up"), leg_of(scene, first, "1122", "Up")
+    scene.wait(2)
+    inner = bridged(scene, second, own)
+    scene.wait(2)
+    outer = bridged(scene, first, leg)
+    scene.restored([first, second, own, leg], [inner, outer])
+    assert scene.statuses == ["open", "oncall"]
+    assert (scene.said[-1]["origin"], scene.said[-1]["destiny"], scene.said[-1]["ringduration"]) == ("1121", "1122", 4)
+
+
+def test_the_number_of_a_trunk_that_was_dialed_unseen_is_its_own() -> None:
+    """A leg's own number is what was dialed on it; one that was seen being dialed keeps what was."""
+    scene = Scene()
+    caller = dialing(scene.phone("1121", "011977776666"), "11977776666@tronco")
+    leg = leg_of(scene, caller, "PJSIP/tronco-00000001", "Up")
+    leg.number = "011977776666"
+    scene.restored([caller, leg], [bridged(scene, caller, leg)])
+    assert scene.said[-1]["destiny"] == "011977776666"
+    leg.number = "1"
+    scene.restored([caller, leg], [bridged(scene, caller, leg)])
+    assert scene.monitor.book.table.channels[leg.id].dialed == "011977776666"
+
+
+# -- strange answers --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_listed_oddly_does_no_harm() -> None:
+    """Unreadable times, channels that are gone, bridges of nobody, waiting rooms, the same channel twice."""
+    scene = Scene()
+    gone = scene.phone("1124", "1122")
+    scene.destroyed(gone)
+    caller = dialing(scene.phone("1121", "1122"), "1122")
+    leg = leg_of(scene, caller, "1122", "Up")
+    caller.created = leg.created = "then"
+    parked = scene.room("holding")
+    parked.phones += [caller.id, leg.id]
+    nobody = scene.room()
+    nobody.phones += ["pbx-ghost", gone.id]
+    room = bridged(scene, caller, leg)
+    room.created = "then"
+    scene.restored([caller, caller, leg, gone], [parked, scene.room(), nobody, room])
+    assert scene.statuses == ["open", "oncall"]
+    assert scene.reasons == ["malformed-creationtime"]
+    assert scene.monitor.book.table.bridges == {room.id: (caller.id, leg.id)}
+
+
+def test_a_caller_whose_key_is_taken_begins_nothing_anew() -> None:
+    """He is told of once."""
+    scene = Scene()
+    caller = dialing(scene.call("1121", "1122"), "1122")
+    scene.monitor.book.table.channels[caller.id].call = None
+    assert scene.restored([caller]) == []
+
+
+def test_the_answers_are_what_asterisk_sent() -> None:
+    """An empty list each, where nothing lives."""
+    restored = ConnectionRestored(received_at=1.0)
+    assert [json.loads(text) for text in (restored.channels, restored.bridges, restored.endpoints)] == [[], [], []]
