@@ -160,7 +160,9 @@ def on_dial(book: CallBook, event: Dial, at_ms: int) -> None:
     peer = see(book, event.peer, at_ms)
     if peer is not None and event.dialstatus == "ANSWER" and not peer.answered_ms:
         peer.answered_ms = at_ms
-    caller = see(book, event.caller, at_ms) if event.caller is not None else None
+    if event.caller is None:
+        return
+    caller = see(book, event.caller, at_ms)
     if caller is None:
         return
     if peer is not None:
@@ -175,18 +177,16 @@ def on_dial(book: CallBook, event: Dial, at_ms: int) -> None:
     elif peer is not None:
         # A Local half whose root is not known dials for an originate or a consultation: that is no call.
         if call is None and (root is caller or not caller.is_local) and not caller.name.endswith(";2"):
-            call = _begin_at_dial(book, event, caller, peer, at_ms)
+            call = _begin_at_dial(book, event.caller, caller, peer, at_ms)
         if call is not None and call.state == ANNOUNCED:
             book.ring(call, at_ms)
 
 
-def _begin_at_dial(book: CallBook, event: Dial, caller: Channel, peer: Channel, at_ms: int) -> Call | None:
+def _begin_at_dial(book: CallBook, shown: ChannelSnapshot, caller: Channel, peer: Channel, at_ms: int) -> Call | None:
     """An outgoing leg that dials somebody itself (click-to-call) is a caller from now on."""
-    if event.caller is None:
-        return None
-    exten = event.caller.dialplan.exten
+    exten = shown.dialplan.exten
     dialed = exten if is_dialable(exten) else caller.exten or peer.dialed or book.party_of(peer)
-    return book.begin(event.caller, caller, dialed, at_ms)
+    return book.begin(shown, caller, dialed, at_ms)
 
 
 def _tie(book: CallBook, caller: Channel, peer: Channel, event: Dial, at_ms: int) -> None:
