@@ -136,3 +136,11 @@ def test_numbers_and_extensions_are_told_from_other_words() -> None:
 def test_seconds_are_whole_and_never_negative() -> None:
     """Events of different channels may step back in time."""
     assert [values.seconds(ms) for ms in (-1, 0, 999, 1000, 1999)] == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"), [("a", ("b", "c")), ("b", ("a", "c")), ("c", ("a", "b")), ("d", ("a", "b", "c"))]
+)
+def test_an_id_is_taken_out_wherever_it_stands(one: str, expected: tuple[str, ...]) -> None:
+    """One that is not there leaves all as it is."""
+    assert values.without(("a", "b", "c"), one) == expected
