@@ -170,6 +170,13 @@ def on_dial(book: CallBook, event: Dial, at_ms: int) -> None:
     forwarded = see(book, event.forwarded, at_ms) if event.forwarded is not None else None
     if forwarded is not None and not forwarded.dialer:
         forwarded.dialer = caller.id
+    _advance(book, event, event.caller, caller, peer, at_ms)
+
+
+def _advance(
+    book: CallBook, event: Dial, shown: ChannelSnapshot, caller: Channel, peer: Channel | None, at_ms: int
+) -> None:
+    """What does the dialing make of the call that it is done for?"""
     root, call = book.table.find_calling(caller)
     if event.dialstatus not in UNFINISHED_DIALING:
         if call is not None and call.state == RINGING:
@@ -177,7 +184,7 @@ def on_dial(book: CallBook, event: Dial, at_ms: int) -> None:
     elif peer is not None:
         # A Local half whose root is not known dials for an originate or a consultation: that is no call.
         if call is None and (root is caller or not caller.is_local) and not caller.name.endswith(";2"):
-            call = _begin_at_dial(book, event.caller, caller, peer, at_ms)
+            call = _begin_at_dial(book, shown, caller, peer, at_ms)
         if call is not None and call.state == ANNOUNCED:
             book.ring(call, at_ms)
 
