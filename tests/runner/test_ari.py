@@ -23,8 +23,9 @@ SETTINGS = AriSettings(
     password=ts.SecretStr(PASSWORD),
     backoff_first_s=0.01,
     backoff_max_s=0.05,
-    handshake_timeout_s=0.3,
-    request_timeout_s=0.3,
+    # Generous: a busy machine is no fault. The tests of what hangs shorten what hangs there.
+    handshake_timeout_s=30.0,
+    request_timeout_s=30.0,
 )
 WITH_VARIABLES = {"id": "1", "channelvars": {"MIXMONITOR_FILENAME": "", "CHANNEL(linkedid)": "1"}}
 WITHOUT_VARIABLES = {"id": "1"}
@@ -293,7 +294,7 @@ def test_a_handshake_that_hangs_while_rest_answers_is_an_alarm_of_its_own(run):
     async def scenario():
         async with FakeAri() as server:
             server.hang_handshake = True
-            async with listening(to(server, backoff_deadlock_s=1000.0)) as listener:
+            async with listening(to(server, handshake_timeout_s=0.3, backoff_deadlock_s=1000.0)) as listener:
                 await until(lambda: listener.feed.counts.failures)
 
     with structlog.testing.capture_logs() as logs:
@@ -310,7 +311,7 @@ def test_a_pbx_that_answers_nothing_is_not_taken_for_a_deadlock(run):
         async with FakeAri() as server:
             server.hang_handshake = True
             server.hang_rest = {"asterisk/info"}
-            async with listening(to(server)) as listener:
+            async with listening(to(server, handshake_timeout_s=0.3, request_timeout_s=0.3)) as listener:
                 await until(lambda: listener.feed.counts.failures)
 
     with structlog.testing.capture_logs() as logs:
@@ -354,7 +355,7 @@ def test_a_request_without_an_answer_ends_the_attempt(run):
     async def scenario():
         async with FakeAri() as server:
             server.hang_rest = {"channels"}
-            async with listening(to(server)) as listener:
+            async with listening(to(server, request_timeout_s=2.0)) as listener:
                 await until(lambda: listener.feed.counts.failures)
                 server.hang_rest = set()
                 return numbers(await listener.take(1))
