@@ -308,7 +308,7 @@ VARSET_HEAD: Final = b'{"variable":"'
 """Only a ChannelVarset begins so."""
 RECORDING_HEAD: Final = VARSET_HEAD + RECORDING_VARIABLE.encode() + b'"'
 IGNORED_KEY_BYTES: Final = 20
-"""Enough to tell the ignored types from each other and from all others; the whole head is compared then."""
+"""Enough to tell those that a call sends from each other; the whole head is compared then."""
 IGNORED_HEADS: Final[dict[bytes, tuple[bytes, type]]] = {
     head[:IGNORED_KEY_BYTES]: (head, kind)
     for head, kind in ((b'{"type":"%b",' % name.encode(), kind) for name, kind in _SKIPPED.items())

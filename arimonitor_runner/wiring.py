@@ -7,6 +7,7 @@ sink delivers what it can in the time it has, then connections and files are clo
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -133,6 +134,7 @@ class _Daemon:
             feed = AriFeed(self.settings.ari, queue)
             stack.push_async_callback(sink.close)
             await sink.start()
+            gc.freeze()  # what exists by now stays: the collector need not walk through it again and again
             status = await self._serve(loop, feed)
             _log.info("stopping", status=status.name.lower())
             if not await sink.drain(self.settings.drain_timeout_s):
