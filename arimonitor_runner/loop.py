@@ -62,6 +62,11 @@ class Appended(Protocol):
         ...
 
     @property
+    def dropped(self) -> Sequence[str]:
+        """message_ids with nowhere to go and of no use later."""
+        ...
+
+    @property
     def repeated(self) -> Sequence[str]:
         """message_ids that were there already."""
         ...
@@ -216,7 +221,7 @@ class CoreLoop:
         counts.messages += len(appended.stored)
         counts.repeated += len(appended.repeated)
         counts.conflicting += len(appended.conflicting)
-        counts.without_vhost += len(appended.parked)
+        counts.without_vhost += len(appended.parked) + len(appended.dropped)
         for message_id in appended.conflicting:
             _log.error(
                 "a message was decided twice with different contents; the first one stays", message_id=message_id

@@ -66,6 +66,9 @@ INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.
 WHERE CAST(excluded.value AS INTEGER) > CAST(value AS INTEGER)
 """
 
+MOMENTARY_TYPES = frozenset({"endpoint-status"})
+"""Messages that tell how things are just now: kept for a vhost that may be named one day, they would only mislead."""
+
 NO_VHOST = "no vhost: no number of the call belongs to a client, and directory.default_vhost is not set"
 
 _PARK = "UPDATE messages SET attempts = attempts + 1, state = 'parked', reason = ? WHERE seq = ?"
@@ -86,6 +89,8 @@ class Appended:
     """To be delivered, in order."""
     parked: list[StoredMessage] = Factory(list)
     """Kept, but without a vhost to go to."""
+    dropped: list[str] = Factory(list)
+    """The message_ids that have no vhost to go to and are of no use later."""
     repeated: list[str] = Factory(list)
     """The message_ids that the outbox held already, with an equal body."""
     conflicting: list[str] = Factory(list)
@@ -120,7 +125,7 @@ class Outbox:
         Args:
             path: The database; made where it does not exist, with its folder.
             synchronous: SQLite's. NORMAL survives a crash of the daemon but not always one of the machine.
-            needs_vhost: Park messages that have no vhost, instead of delivering them.
+            needs_vhost: Park messages that have no vhost (or drop them: `MOMENTARY_TYPES`), instead of delivering them.
             on_failure: Told, in the event loop, of every transaction that failed.
         """
         self._path = path
@@ -237,6 +242,9 @@ class Outbox:
 
     def _insert(self, connection: sqlite3.Connection, message: PublishMessage, appended: Appended) -> None:
         parked = self._needs_vhost and not message.vhost
+        if parked and message.type in MOMENTARY_TYPES:
+            appended.dropped.append(message.message_id)
+            return
         state = ("parked", NO_VHOST) if parked else ("pending", "")
         head = (message.message_id, message.vhost, message.ordering_key, message.type, message.routing_key)
         tail = (message.timestamp, message.callnumber, message.body, time.time(), *state)

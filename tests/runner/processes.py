@@ -51,6 +51,12 @@ class Process:
 
         return await self._until(find)
 
+    async def until_logged_times(self, event: str, count: int) -> None:
+        """Wait until so many log lines hold this text."""
+        async with self._grown:
+            await self._grown.wait_for(lambda: sum(event in line["event"] for line in self.log) >= count or self._ended)
+        assert not self._ended, f"not logged {count} times; the log: {self.log}"
+
     async def _until(self, find: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         async with self._grown:
             await self._grown.wait_for(lambda: find() is not None or self._ended)

@@ -10,6 +10,7 @@ import sys
 import threading
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from arimonitor_runner.outbox import Outbox, OutboxError
@@ -163,6 +164,17 @@ def test_a_message_without_a_vhost_is_parked_where_one_is_needed(outbox_path, me
     parked, stored, counts = run(scenario())
     assert (parked, stored) == ((["a:open"], []) if needs_vhost else ([], ["a:open"]))
     assert counts == {"": {state: 1}}
+
+
+def test_an_endpoints_state_without_a_vhost_is_dropped(outbox_path, message, run):
+    """A trunk of no client comes and goes for years: its old states are of no use to anybody."""
+    state = msgspec.structs.replace(message("1121:Reachable", vhost=""), type="endpoint-status")
+
+    async def scenario():
+        async with opened(outbox_path) as outbox:
+            return (await outbox.append([state])).dropped, await outbox.counts()
+
+    assert run(scenario()) == ([state.message_id], {})
 
 
 @pytest.mark.parametrize("acknowledged", [1, 40, 200])

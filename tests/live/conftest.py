@@ -1,0 +1,112 @@
+"""Real Asterisks of both versions, each started once a session, and a real RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+
+from tests.live.evening import Evening, spend
+from tests.live.lab import FIXTURES, Pair
+from tests.runner.rabbit import RabbitNode, shared_node
+
+VERSIONS = (22, 16)
+CLIENT_VHOSTS = ("vila-madalena", "jardim-paulista", "alto-da-lapa")
+
+
+def on(version: int, *values: object) -> object:
+    """A parameter set whose tests stay on one worker: a version's lab runs once."""
+    return pytest.param(*(values or (version,)), marks=pytest.mark.xdist_group(f"asterisk-{version}"), id=str(version))
+
+
+PAIRS = [
+    pytest.param((version, way), marks=pytest.mark.xdist_group(f"asterisk-{version}"), id=f"{version}-{way}")
+    for version in VERSIONS
+    for way in ("channelvars", "plain")
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these are live tests."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.live)
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """The session's RabbitMQ node, the same that the runner's tests use."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with shared_node(folder / "rabbitmq") as node:
+        yield node
+
+
+@define
+class Site:
+    """A running pair, a directory for it, and the evenings spent there."""
+
+    pair: Pair
+    rabbit: RabbitNode
+    folder: Path
+    vhosts: list[str]
+    _evenings: dict[str, Evening] = field(factory=dict)
+
+    @property
+    def directory(self) -> Path:
+        """The folder with the directory's files."""
+        return self.folder / "directory"
+
+    def evening(self, name: str) -> Evening:
+        """The evidence of a scenario, which is played the first time that somebody asks."""
+        if name not in self._evenings:
+            folder = self.folder / name
+            self._evenings[name] = asyncio.run(spend(self.pair, self.rabbit, self.directory, self.vhosts, name, folder))
+        return self._evenings[name]
+
+
+@pytest.fixture(scope="session", params=PAIRS)
+def site(
+    request: pytest.FixtureRequest, rabbit: RabbitNode, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A pair with or without channelvars in its ari.conf."""
+    version, way = request.param
+    folder = tmp_path_factory.mktemp(f"asterisk-{version}-{way}")
+    pair = Pair(version, folder, with_channelvars=way == "channelvars")
+    try:
+        pair.start()
+        yield Site(pair, rabbit, folder, make_directory(folder / "directory", rabbit))
+    finally:
+        pair.stop()
+
+
+def make_directory(folder: Path, rabbit: RabbitNode) -> list[str]:
+    """Copy the directory for this node, each client with a vhost of its own; gives their names."""
+    folder.mkdir()
+    for path in (FIXTURES / "directory").iterdir():
+        (folder / path.name).write_text(path.read_text())
+    clients = (folder / "__CLIENTES__.DEF").read_text()
+    vhosts = []
+    for name in CLIENT_VHOSTS:
+        vhost = rabbit.new_vhost()
+        rabbit.declare(vhost)
+        clients = clients.replace(f"vhost = {name}\n", f"vhost = {vhost}\n")
+        vhosts.append(vhost)
+    (folder / "__CLIENTES__.DEF").write_text(clients)
+    (folder / "mqservers.def").write_text(f"[mq1]\nurl = {rabbit.url}\n")
+    return vhosts
+
+
+@pytest.fixture
+def run() -> Callable[..., object]:
+    """Run a coroutine, at most two minutes."""
+
+    def runner(coroutine):
+        return asyncio.run(asyncio.wait_for(coroutine, 120))
+
+    return runner
