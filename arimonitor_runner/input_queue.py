@@ -30,9 +30,12 @@ class InputQueue:
 
     def put(self, record: Input) -> bool:
         """Append one input. False: the queue is full, and the input was not taken."""
-        if len(self._inputs) >= self._size_max:
+        inputs = self._inputs
+        if len(inputs) >= self._size_max:
             return False
-        self.put_anyway(record)
+        if not inputs:
+            self._filled.set()
+        inputs.append(record)
         return True
 
     def put_anyway(self, record: Input) -> None:

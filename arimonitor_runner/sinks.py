@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from attrs import frozen
+import msgspec
 
 from arimonitor_core.directory import Directory
 
 
-@frozen(kw_only=True)
-class StoredMessage:
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message that the outbox holds, committed to disk."""
 
     seq: int

@@ -260,7 +260,7 @@ class VhostPublisher:
         self._window.park(message)
         self._store.park(message.seq, f"returned: {reason}")
         self._log.error(
-            "no queue takes this message: it is kept in the outbox, and the later ones of its call behind it",
+            "message parked: no queue takes it; it stays in the outbox, and the later ones of its call behind it",
             message_id=message.message_id,
             routing_key=message.routing_key,
             reason=reason,
