@@ -260,7 +260,7 @@ class VhostPublisher:
         self._window.park(message)
         self._store.park(message.seq, f"returned: {reason}")
         self._log.error(
-            "message parked: no queue takes it; it stays in the outbox, and the later ones of its call behind it",
+            "no queue takes this message: it is parked in the outbox, and the later ones of its call behind it",
             message_id=message.message_id,
             routing_key=message.routing_key,
             reason=reason,
