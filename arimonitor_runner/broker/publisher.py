@@ -61,12 +61,8 @@ class VhostPublisher:
     ) -> None:
         """Name what it needs.
 
-        Args:
-            vhost: the RabbitMQ virtual host.
-            store: where its messages are.
-            settings: how to deliver.
-            find_target: where the vhost is just now; raises SessionError where nobody knows.
-            await_slot: returns when it is this vhost's turn to open a connection.
+        `find_target` says where the vhost is just now, or raises SessionError; `await_slot` returns when it is this
+        vhost's turn to open a connection.
         """
         self._store = store
         self._settings = settings
