@@ -71,6 +71,10 @@ class CallBook:
             call.callnumber = self.next_callnumber
             self.next_callnumber += 1
 
+    def adopt_numbers(self, numbers: dict[str, int]) -> None:
+        """Another monitor numbered these calls, by guid."""
+        self.next_callnumber = max(self.next_callnumber, *(number + 1 for number in numbers.values()))
+
     # -- whose channel is it -----------------------------------------------------------------------------------
 
     def origin_of(self, snapshot: ChannelSnapshot) -> str:

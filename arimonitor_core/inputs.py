@@ -46,6 +46,17 @@ class ConnectionRestored:
     """Answer of GET /bridges, verbatim."""
     endpoints: bytes = b"[]"
     """Answer of GET /endpoints, verbatim."""
+    info: bytes = b"{}"
+    """Answer of GET /asterisk/info?only=status, verbatim; empty where nobody asked."""
+    variables: bytes = b"{}"
+    """Channel variables that were read one by one, where the snapshots bring none: {channel id: {name: value}}."""
+
+
+@frozen(kw_only=True)
+class ConnectionReplaced:
+    """A successor listens from here on and continues from here: nothing was lost, nobody else writes after this."""
+
+    received_at: float
 
 
 @frozen(kw_only=True)
@@ -54,6 +65,15 @@ class DirectoryChanged:
 
     received_at: float
     directory: Directory
+
+
+@frozen(kw_only=True)
+class CallsNumbered:
+    """Another monitor of the same Asterisk, which publishes at present, gave calls their callnumbers."""
+
+    received_at: float
+    numbers: dict[str, int] = Factory(dict)
+    """callnumber by guid."""
 
 
 @frozen(kw_only=True)
@@ -74,4 +94,13 @@ class DeadlineReached:
     received_at: float
 
 
-Input = AriEventReceived | ConnectionLost | ConnectionRestored | DirectoryChanged | FilterChanged | DeadlineReached
+Input = (
+    AriEventReceived
+    | ConnectionLost
+    | ConnectionRestored
+    | ConnectionReplaced
+    | DirectoryChanged
+    | CallsNumbered
+    | FilterChanged
+    | DeadlineReached
+)

@@ -20,7 +20,9 @@ from arimonitor_core.event_filter import EventFilter
 from arimonitor_core.history import History, HistoryRecord
 from arimonitor_core.inputs import (
     AriEventReceived,
+    CallsNumbered,
     ConnectionLost,
+    ConnectionReplaced,
     ConnectionRestored,
     DeadlineReached,
     DirectoryChanged,
@@ -83,6 +85,8 @@ class Monitor:
         self._inputs: dict[type, Callable[[Any], None]] = {
             ConnectionLost: self._on_lost,
             ConnectionRestored: self._on_restored,
+            ConnectionReplaced: self._on_replaced,
+            CallsNumbered: self._on_numbered,
             DirectoryChanged: self._on_directory,
             FilterChanged: self._on_filter,
             DeadlineReached: self._on_deadline,
@@ -242,6 +246,13 @@ class Monitor:
         )
         for call in untold:
             self._consider_push(call, call.dialed, item.received_at, at_ms)
+
+    def _on_replaced(self, item: ConnectionReplaced) -> None:
+        """Nothing: whoever continues from here has heard everything."""
+
+    def _on_numbered(self, item: CallsNumbered) -> None:
+        """Use the numbers that the web system already knows these calls by."""
+        self.book.adopt_numbers(item.numbers)
 
     def _on_directory(self, item: DirectoryChanged) -> None:
         self.book.change_directory(item.directory)

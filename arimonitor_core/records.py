@@ -6,11 +6,14 @@ The same lines are captured by `arimonitor record`, appended to the daemon's jou
     {"received_at":1795345104.128555,"event":{...}}                               AriEventReceived
     {"received_at":1795345104.128555,"connection":"lost"}                         ConnectionLost
     {"received_at":1795345104.128555,"connection":"restored",                     ConnectionRestored
-     "channels":[...],"bridges":[...],"endpoints":[...]}
+     "channels":[...],"bridges":[...],"endpoints":[...],
+     "info":{...},"variables":{...}}                                              the last two: where they were asked for
+    {"received_at":1795345104.128555,"connection":"replaced"}                     ConnectionReplaced
     {"received_at":1795345104.128555,"deadline":true}                             DeadlineReached
     {"received_at":1795345104.128555,"filter":{"types":{},"variables":{}}}        FilterChanged
     {"received_at":1795345104.128555,"directory":{"clients":[],"endpoints":[],    DirectoryChanged
      "ring_groups":[],"ai_entries":[]}}
+    {"received_at":1795345104.128555,"numbers":{"<guid>":17}}                     CallsNumbered
 
 What Asterisk said stands in the line byte for byte, never decoded and written anew, so that a replay sees what the
 daemon saw. That needs one line of JSON, an object or an array. Whatever else came (ARI set to `pretty`, an HTML error
@@ -33,7 +36,9 @@ from arimonitor_core.directory import Client, Directory, Endpoint, RingGroup
 from arimonitor_core.errors import RecordError
 from arimonitor_core.inputs import (
     AriEventReceived,
+    CallsNumbered,
     ConnectionLost,
+    ConnectionReplaced,
     ConnectionRestored,
     DeadlineReached,
     DirectoryChanged,
@@ -103,8 +108,11 @@ def encode_record(record: Input) -> bytes:
         case ConnectionLost():
             return head + b',"connection":"lost"}\n'
         case ConnectionRestored():
-            answers = (_inline(record.channels), _inline(record.bridges), _inline(record.endpoints))
-            return head + b',"connection":"restored","channels":%b,"bridges":%b,"endpoints":%b}\n' % answers
+            return head + b',"connection":"restored"%b}\n' % _encode_answers(record)
+        case ConnectionReplaced():
+            return head + b',"connection":"replaced"}\n'
+        case CallsNumbered():
+            return b'%b,"numbers":%b}\n' % (head, msgspec.json.encode(record.numbers))
         case DeadlineReached():
             return head + b',"deadline":true}\n'
         case FilterChanged():
@@ -133,19 +141,22 @@ def _decode_by_keys(line: bytes) -> Input:
     return decode(received_at, values)
 
 
-def _decode_lost(received_at: float, values: dict[str, msgspec.Raw]) -> Input:
+def _decode_end(received_at: float, values: dict[str, msgspec.Raw]) -> Input:
+    said = bytes(values["connection"])
+    if said == b'"replaced"':
+        return ConnectionReplaced(received_at=received_at)
     _expect(values["connection"], b'"lost"', "connection")
     return ConnectionLost(received_at=received_at)
 
 
 def _decode_restored(received_at: float, values: dict[str, msgspec.Raw]) -> Input:
-    _expect(values["connection"], b'"restored"', "connection")
-    return ConnectionRestored(
-        received_at=received_at,
-        channels=_verbatim(bytes(values["channels"]), "channels"),
-        bridges=_verbatim(bytes(values["bridges"]), "bridges"),
-        endpoints=_verbatim(bytes(values["endpoints"]), "endpoints"),
-    )
+    _expect(values.pop("connection"), b'"restored"', "connection")
+    answers = {name: _verbatim(bytes(raw), name) for name, raw in values.items()}
+    return ConnectionRestored(received_at=received_at, **answers)
+
+
+def _decode_numbers(received_at: float, values: dict[str, msgspec.Raw]) -> Input:
+    return CallsNumbered(received_at=received_at, numbers=_decode(values["numbers"], dict[str, int], "numbers"))
 
 
 def _decode_deadline(received_at: float, values: dict[str, msgspec.Raw]) -> Input:
@@ -170,8 +181,12 @@ def _decode_directory(received_at: float, values: dict[str, msgspec.Raw]) -> Inp
 
 
 _RECORD_KINDS: dict[str, Callable[[float, dict[str, msgspec.Raw]], Input]] = {
-    "connection": _decode_lost,
+    "connection": _decode_end,
     "bridges channels connection endpoints": _decode_restored,
+    "bridges channels connection endpoints info": _decode_restored,
+    "bridges channels connection endpoints variables": _decode_restored,
+    "bridges channels connection endpoints info variables": _decode_restored,
+    "numbers": _decode_numbers,
     "deadline": _decode_deadline,
     "filter": _decode_filter,
     "directory": _decode_directory,
@@ -188,6 +203,19 @@ def _decode_entries(raw: msgspec.Raw, entry_class: type[_T], where: str) -> Iter
         if unknown:
             raise RecordError(f"{where}: unknown key {unknown[0][:80]}")
     return entries
+
+
+def _encode_answers(record: ConnectionRestored) -> bytes:
+    text = b',"channels":%b,"bridges":%b,"endpoints":%b' % (
+        _inline(record.channels),
+        _inline(record.bridges),
+        _inline(record.endpoints),
+    )
+    if record.info != b"{}":
+        text += b',"info":%b' % _inline(record.info)
+    if record.variables != b"{}":
+        text += b',"variables":%b' % _inline(record.variables)
+    return text
 
 
 def _encode_directory(directory: Directory) -> bytes:

@@ -159,6 +159,32 @@ class OutboxSettings:
 
 
 @frozen(kw_only=True)
+class JournalSettings:
+    """Every input of the core on disk, and snapshots of its state: what a restart goes on from."""
+
+    folder: Path = _help(  # noqa: RUF009  # an attrs field
+        "Journal segments, snapshots and the lock of the daemon that owns them.", Path("/var/lib/arimonitor/journal")
+    )
+    sync: Literal["each", "interval", "never"] = _help(
+        "When the journal is forced to disk. All survive a crash of the daemon; each survives a power cut as well, "
+        "interval loses at most sync_interval_s by one.",
+        "interval",
+        in_(("each", "interval", "never")),
+    )
+    sync_interval_s: float = _help("Time between two syncs where sync is interval.", 1.0, gt(0))
+    segment_bytes_max: int = _help(
+        "A segment that reached this size on disk is followed by a new one.", 64 * 2**20, ge(2**16)
+    )
+    segment_age_max_s: float = _help("Likewise one of this age.", 3600.0, gt(0))
+    keep_s: float = _help("Segments older than this are removed once no snapshot needs them.", 7 * 86400.0, ge(0))
+    keep_bytes: int = _help("Likewise the oldest ones where all are larger than this.", 4 * 2**30, ge(0))
+    snapshot_interval_s: float = _help(
+        "Time between two snapshots; a restart replays the journal from the last one.", 300.0, gt(0)
+    )
+    snapshots_kept: int = _help("Snapshots kept, so that a damaged one is no loss.", 3, ge(1))
+
+
+@frozen(kw_only=True)
 class PolicySettings:
     """What the core decides by."""
 
@@ -208,6 +234,7 @@ class Settings:
     directory: DirectorySettings = field(factory=DirectorySettings)
     broker: BrokerSettings = field(factory=BrokerSettings)
     outbox: OutboxSettings = field(factory=OutboxSettings)
+    journal: JournalSettings = field(factory=JournalSettings)
     policies: PolicySettings = field(factory=PolicySettings)
     recovery: RecoverySettings = field(factory=RecoverySettings)
     logs: LogSettings = field(factory=LogSettings)
