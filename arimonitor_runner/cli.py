@@ -15,6 +15,8 @@ import click
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "record": ("arimonitor_runner.recorder:record_command", "Record what ARI says into a capture log."),
     "replay": ("arimonitor_runner.commands.replay:replay_command", "Print the messages that captured events lead to."),
+    "recover": ("arimonitor_runner.commands.orders:recover_command", "Have the daemon look for lost calls."),
+    "snapshot": ("arimonitor_runner.commands.orders:snapshot_command", "Have the daemon write a snapshot now."),
     "states": ("arimonitor_runner.commands.states:states_command", "Draw the states of a call."),
 }
 """By name: where the command is (`module:attribute`) and its help in one line."""

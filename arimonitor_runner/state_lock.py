@@ -1,0 +1,66 @@
+"""Who owns a state folder: one daemon at a time, by a lock of the kernel's that dies with its process."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+LOCK_NAME = "lock"
+
+_POLL_S = 0.02
+"""The kernel tells nobody when a lock becomes free; asking costs a microsecond."""
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """The daemon that holds a lock, as it says itself."""
+
+    pid: int = 0
+    application: str = ""
+    """Its ARI application."""
+    url: str = ""
+    """Its Asterisk."""
+
+
+class StateLock:
+    """The lock on one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK_NAME
+        self._file: int | None = None
+
+    def acquire(self, owner: Owner) -> bool:
+        """Take it and say who has it now; False where another process holds it. Raises OSError."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        text = msgspec.json.encode(owner)
+        os.pwrite(file, text, 0)
+        os.ftruncate(file, len(text))
+        self._file = file
+        return True
+
+    async def wait(self, owner: Owner) -> None:
+        """Take it as soon as it is free."""
+        while not self.acquire(owner):  # noqa: ASYNC110  # another process frees it
+            await asyncio.sleep(_POLL_S)
+
+    def read_owner(self) -> Owner:
+        """Who holds it; an owner without a process id where the file does not say."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Owner)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return Owner()
+
+    def release(self) -> None:
+        """Let it go; without effect where it is not held. The file stays: its name may be locked by the next one."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)

@@ -1,0 +1,31 @@
+"""Tell systemd what this process is up to (sd_notify(3)); without systemd, nothing happens."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(*assignments: str) -> bool:
+    """Send assignments such as READY=1. True: somebody was there to be told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagram:
+        try:
+            # An abstract address begins with a zero byte, which the environment cannot hold.
+            datagram.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+            datagram.sendall("\n".join(assignments).encode())
+        except OSError:
+            return False
+    return True
+
+
+def notify_ready() -> bool:
+    """Our process serves now, and is the service's main process from here on."""
+    return notify("READY=1", f"MAINPID={os.getpid()}")
+
+
+def notify_stopping() -> bool:
+    """Our process ends now."""
+    return notify("STOPPING=1")
