@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Collection
 
 import structlog
 from attrs import asdict, define
 
 from arimonitor_core.inputs import ConnectionLost
-from arimonitor_runner.ari.connection import AriConnection
+from arimonitor_runner.ari.collection import Collector
+from arimonitor_runner.ari.connection import AriConnection, Hold
 from arimonitor_runner.ari.errors import ApplicationReplaced, AriError, AriRefused, AriStuck
+from arimonitor_runner.ari.inbound import dial_asterisk
 from arimonitor_runner.ari.rest import AriRest
 from arimonitor_runner.backoff import Backoff
 from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.settings import AriSettings
 
-__all__ = ["AriFeed"]
+__all__ = ["AriError", "AriFeed", "Hold"]
 
 _log = structlog.get_logger()
 
@@ -37,16 +40,41 @@ class FeedCounts:
     """Attempts that did not come up."""
     overruns: int = 0
     """Losses of our own making: the queue was full."""
+    refreshes: int = 0
+    """Times that everything was read again on request."""
 
 
 class AriFeed:
     """Keeps a connection to one Asterisk, for as long as `run` runs."""
 
-    def __init__(self, settings: AriSettings, queue: InputQueue) -> None:
+    def __init__(
+        self,
+        settings: AriSettings,
+        queue: InputQueue,
+        *,
+        known_channels: Callable[[], Collection[str]] = tuple,
+        hold: Hold | None = None,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            settings: where Asterisk is, and all limits.
+            queue: filled with inputs.
+            known_channels: ids of the channels that the core follows at the moment.
+            hold: awaited once, when the first websocket is open and its events wait in memory: the time to let a
+                predecessor end and to load what it left. True where it heard everything up to our connection; then
+                its successor feeds what waits and nothing else. False: the ordinary start.
+        """
         self._settings = settings
         self._queue = queue
+        self._hold = hold
+        self._collector = Collector(settings, known_channels)
         self._backoff = Backoff(first_s=settings.backoff_first_s, cap_s=settings.backoff_max_s)
         self._connection: AriConnection | None = None
+        self.opened = asyncio.Event()
+        """Set when the first websocket is open."""
+        self.was_replaced_while_up = False
+        """`run` returned because of a successor, and all events up to the end were fed."""
         self.counts = FeedCounts()
 
     @property
@@ -58,35 +86,59 @@ class AriFeed:
         """The counts, by name."""
         return asdict(self.counts)
 
+    async def refresh(self) -> None:
+        """Read everything from Asterisk again and feed it as one ConnectionRestored; returns when it is fed.
+
+        Raises AriError where there is no connection, or it does not last so long.
+        """
+        if self._connection is None or not self.is_up:
+            raise AriError("there is no connection to Asterisk")
+        await self._connection.refresh()
+        self.counts.refreshes += 1
+
     async def run(self) -> None:
         """Connect and reconnect until cancelled. Returns only when another process took over our application name."""
         async with AriRest(self._settings) as rest:
             while True:
-                connection = self._connection = AriConnection(self._settings, rest, self._queue, self._count_connection)
                 try:
-                    await connection.run()
+                    await self._listen(rest)
                 except ApplicationReplaced:
                     _log.warning(
                         "replaced: another process listens with this application name now",
                         application=self._settings.application,
                     )
+                    self.was_replaced_while_up = self.is_up
                     return
                 except AriError as error:
-                    delay_s = self._note_end(connection, error)
+                    delay_s = self._note_end(error)
                 finally:
                     self._connection = None
                 await asyncio.sleep(delay_s)
                 await self._queue.wait_half_empty()
 
+    async def _listen(self, rest: AriRest) -> None:
+        """Connect once and feed until the end of that connection."""
+        websocket = await dial_asterisk(self._settings, rest)
+        connection = AriConnection(
+            self._settings, websocket, rest, self._queue, self._collector, on_up=self._count_connection
+        )
+        self._connection = connection
+        self.opened.set()
+        # Whatever becomes of this connection: the predecessor is waited for once.
+        hold, self._hold = self._hold, None
+        await connection.run(hold)
+
     def _count_connection(self) -> None:
         self.counts.connections += 1
 
-    def _note_end(self, connection: AriConnection, error: AriError) -> float:
+    def _note_end(self, error: AriError) -> float:
         """Tell the core and the operator; gives the seconds to wait before the next attempt."""
-        if connection.up_at is not None:
+        connection = self._connection
+        was_up = connection is not None and connection.up_at is not None
+        if connection is not None and connection.up_at is not None:
             self.counts.losses += 1
             self.counts.overruns += connection.is_overrun
-            self._queue.put_anyway(ConnectionLost(received_at=now()))
+            self._queue.put_anyway(ConnectionLost(received_at=connection.ended_at or now()))
             if asyncio.get_running_loop().time() - connection.up_at >= self._settings.stable_after_s:
                 self._backoff.reset()
         else:
@@ -96,7 +148,7 @@ class AriFeed:
             # More handshakes can only make it worse; a restart of Asterisk is what helps.
             delay_s = self._settings.backoff_deadlock_s * random.uniform(1.0, 1.25)  # noqa: S311  # jitter, no secret
             what = "Asterisk answers REST but no handshake: ARI is probably deadlocked, only its restart helps"
-        elif connection.up_at is not None:
+        elif was_up:
             what = "ARI connection lost, reconnecting"
         elif isinstance(error, AriRefused):
             what = "Asterisk refuses us"

@@ -8,28 +8,28 @@ append: Asterisk drops a client that lets its socket fill up.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.asyncio.connection import Connection
+from websockets.exceptions import ConnectionClosed
 
-from arimonitor_core.inputs import AriEventReceived, ConnectionRestored
+from arimonitor_core.inputs import AriEventReceived
 from arimonitor_runner.ari import channelvars
-from arimonitor_runner.ari.errors import ApplicationReplaced, AriError, AriRefused, AriStuck
-from arimonitor_runner.ari.rest import AriRest, authorization, repeat_until_connected
+from arimonitor_runner.ari.collection import Collector
+from arimonitor_runner.ari.errors import ApplicationReplaced, AriError
+from arimonitor_runner.ari.gate import EventGate
+from arimonitor_runner.ari.rest import AriRest, repeat_until_connected
 from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.settings import ALL_EVENTS, AriSettings
 
 VARIABLE_EVENT = "ChannelVarset"
 TAKEOVER_EVENT = "ApplicationReplaced"
 
-_CLOSE_S = 2.0
-_FRAMES_BUFFERED = 1024
+Hold = Callable[[], Awaitable[bool]]
+"""Waits for our predecessor to end. True: it heard everything up to our connection, and we continue from there."""
 
 _log = structlog.get_logger()
 
@@ -43,85 +43,80 @@ _peek = msgspec.json.Decoder(_Peek).decode
 
 
 class AriConnection:
-    """One attempt to listen. Use it once: `run`."""
+    """Listens on one open websocket. Use it once: `run`."""
 
-    def __init__(self, settings: AriSettings, rest: AriRest, queue: InputQueue, on_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: AriSettings,
+        websocket: Connection,
+        rest: AriRest,
+        queue: InputQueue,
+        collector: Collector,
+        on_up: Callable[[], None],
+    ) -> None:
         self._settings = settings
+        self._websocket = websocket
         self._rest = rest
-        self._queue = queue
+        self._gate = EventGate(queue, settings.queue_max)
+        self._collector = collector
         self._on_up = on_up
-        self._waiting: deque[AriEventReceived] = deque()
-        self._deliver: Callable[[AriEventReceived], bool] = self._keep_waiting
         self._has_channelvars: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._is_looking = False
+        self._reader: asyncio.Task[None] | None = None
+        self._refreshing = asyncio.Lock()
+        self._opened_at = now()
         self.up_at: float | None = None
-        """When ConnectionRestored was fed, by the event loop's clock; None where it never came to that."""
+        """Since when events are fed, by the event loop's clock; None where it never came to that."""
+        self.ended_at: float | None = None
+        """When reading ended, Unix seconds."""
         self.is_overrun = False
-        """It ended because the queue was full."""
+        """It ended because memory was full."""
 
-    async def run(self) -> None:
-        """Connect, feed what there is and what happens, until the connection ends; never returns.
+    async def run(self, hold: Hold | None = None) -> None:
+        """Feed what there is and what happens, until the connection ends; never returns.
+
+        Args:
+            hold: awaited first, while events wait in memory, even where the connection does not live that long.
 
         Raises ApplicationReplaced, or AriError (and its kinds) for every other end.
         """
-        websocket = await self._connect()
-        opened_at = now()
-        reader = asyncio.create_task(self._read(websocket), name="ari reader")
+        self._reader = asyncio.create_task(self._read(), name="ari reader")
         try:
-            await _alongside(reader, self._start(opened_at))
-            await _alongside(reader, self._settle_filter())
-            await reader
+            continues = hold is not None and await hold()
+            if continues:
+                # Subscription and filter were inherited with the application's name: what waits is all there was.
+                self.up_at = asyncio.get_running_loop().time()
+            await _alongside(self._reader, self._start(continues=continues))
+            await _alongside(self._reader, self._settle_filter())
+            await self._reader
         finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-            await websocket.close()
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            if self.up_at is not None:
+                self._gate.open()  # where it ended while Asterisk was being read: it was heard all the same
+            await self._websocket.close()
 
-    async def _connect(self) -> ClientConnection:
-        settings = self._settings
-        scheme, _, rest = settings.url.rstrip("/").partition("://")
-        socket_scheme = "wss" if scheme == "https" else "ws"
-        try:
-            return await connect(
-                f"{socket_scheme}://{rest}/ari/events?app={quote(settings.application, safe='')}",
-                additional_headers=authorization(settings),
-                proxy=None,
-                compression=None,
-                open_timeout=settings.handshake_timeout_s,
-                ping_interval=settings.ping_interval_s,
-                ping_timeout=settings.ping_timeout_s,
-                close_timeout=_CLOSE_S,
-                max_size=settings.message_bytes_max,
-                max_queue=_FRAMES_BUFFERED,
-            )
-        except TimeoutError as error:
-            raise await self._explain_timeout() from error
-        except InvalidStatus as error:
-            raise self._explain_status(error.response.status_code) from error
-        except (InvalidHandshake, OSError, EOFError) as error:
-            raise AriError(f"no websocket: {error or type(error).__name__}") from error
+    async def refresh(self) -> None:
+        """Read everything again and feed one ConnectionRestored in its place among the events. Raises AriError."""
+        async with self._refreshing:
+            if self._reader is None or self._reader.done() or self.up_at is None:
+                raise AriError("there is no connection to Asterisk")
+            began_at = now()
+            self._gate.close()
+            try:
+                await _alongside(self._reader, self._feed_picture(began_at))
+            except ApplicationReplaced as error:
+                raise AriError("another process took over while Asterisk was being read") from error
+            finally:
+                self._gate.open()
 
-    async def _explain_timeout(self) -> AriError:
-        """Tell a PBX that is away from one whose event system is stuck: then simple requests still work."""
-        limit_s = self._settings.handshake_timeout_s
-        try:
-            await self._rest.get("asterisk/info?only=status")
-        except AriError as error:
-            return AriError(f"no websocket handshake within {limit_s:g} s; {error}")
-        return AriStuck(f"no websocket handshake within {limit_s:g} s, but GET /asterisk/info answers")
-
-    def _explain_status(self, status: int) -> AriError:
-        user = self._settings.user
-        if status in (401, 403):
-            return AriRefused(f"{status}: Asterisk does not accept user {user} with this password (ari.conf)")
-        return AriError(f"websocket handshake answered with status {status}")
-
-    async def _read(self, websocket: ClientConnection) -> None:
+    async def _read(self) -> None:
         """Append every event, in order; never returns."""
-        receive = websocket.recv
+        receive, gate = self._websocket.recv, self._gate
         try:
             while True:
                 raw = await receive(decode=False)
-                if not self._deliver(AriEventReceived(now(), raw)):
+                if not gate.put(AriEventReceived(now(), raw)):
                     self.is_overrun = True
                     raise AriError(f"{self._settings.queue_max} events wait in memory: the machine is too slow")
                 if b"ApplicationReplaced" in raw:
@@ -130,6 +125,8 @@ class AriConnection:
                     self._learn(channelvars.look_at_event(raw))
         except ConnectionClosed as error:
             raise AriError(f"websocket closed: {error}") from error
+        finally:
+            self.ended_at = now()
 
     def _look_for_takeover(self, raw: bytes) -> None:
         try:
@@ -145,10 +142,6 @@ class AriConnection:
             self._has_channelvars.set_result(verdict)
         self._is_looking = not self._has_channelvars.done()
 
-    def _keep_waiting(self, event: AriEventReceived) -> bool:
-        self._waiting.append(event)
-        return len(self._waiting) < self._settings.queue_max
-
     def _allowed_types(self, *, with_variables: bool) -> list[str]:
         """Give the filter's list of types; empty, as Asterisk has it, for all."""
         if ALL_EVENTS in self._settings.events:
@@ -157,33 +150,36 @@ class AriConnection:
         # Asterisk's filter also eats ApplicationReplaced, and without it we would never learn of a successor.
         return [TAKEOVER_EVENT, *types, *([VARIABLE_EVENT] if with_variables else [])]
 
-    async def _start(self, opened_at: float) -> None:
-        """Filter, subscribe, look at what exists, and let it all through in the right order."""
-        with_variables = self._settings.channelvars != "yes"
-        allowed = self._allowed_types(with_variables=with_variables)
+    async def _start(self, *, continues: bool) -> None:
+        """Filter, subscribe, look at what exists where nobody did before us, and let it all through in order."""
+        allowed = self._allowed_types(with_variables=self._settings.channelvars != "yes")
         # The filter goes first: then nothing that it would have dropped can come at all.
         await repeat_until_connected(lambda: self._rest.put_event_filter(allowed))
         await self._rest.subscribe()
         await self._rest.verify_subscription()
-        channels = await self._rest.get("channels")
-        bridges = await self._rest.get("bridges")
-        endpoints = await self._rest.get("endpoints")
-        if self._settings.channelvars == "auto":
-            self._learn(channelvars.look_at_channels(channels))
-            for event in self._waiting:
-                self._learn(channelvars.look_at_event(event.raw))
-        # From here to the end nothing awaits: no event can slip in between.
-        # The time is that of the handshake, before the first event: times of inputs never step back.
-        self._queue.put_anyway(
-            ConnectionRestored(received_at=opened_at, channels=channels, bridges=bridges, endpoints=endpoints)
-        )
-        for event in self._waiting:
-            self._queue.put_anyway(event)
-        self._waiting.clear()
-        self._deliver = self._queue.put
+        if continues:
+            self._look_at_waiting(b"[]")
+            self._gate.open()
+        else:
+            # The time is that of the handshake, before the first event: times of inputs never step back.
+            await self._feed_picture(self._opened_at)
         self.up_at = asyncio.get_running_loop().time()
         self._on_up()
         _log.info("ARI connection up", application=self._settings.application, url=self._settings.url)
+
+    async def _feed_picture(self, received_at: float) -> None:
+        picture = await self._collector.collect(self._rest, received_at)
+        # From here to the end nothing awaits: no event can slip in between.
+        if self._reader is None or self._reader.done():
+            raise AriError("the connection was lost while Asterisk was being read")
+        self._look_at_waiting(picture.channels)
+        self._gate.open(picture)
+
+    def _look_at_waiting(self, channels: bytes) -> None:
+        if self._settings.channelvars == "auto":
+            self._learn(channelvars.look_at_channels(channels))
+            for event in self._gate.waiting:
+                self._learn(channelvars.look_at_event(event.raw))
 
     async def _settle_filter(self) -> None:
         """Where snapshots turn out to hold channelvars, stop ChannelVarset at its source."""

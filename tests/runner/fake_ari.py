@@ -29,6 +29,9 @@ class FakeAri:
         self.hang_handshake = False
         self.hang_rest: set[str] = set()
         """Paths (`channels`, `asterisk/info`) that are never answered."""
+        self.failing: set[str] = set()
+        """Paths that are answered with 500."""
+        self.startup_time = "2026-11-22T09:59:21.339+0000"
         self.lacking: set[str] = set()
         """Kinds of event source that a subscription silently leaves out."""
         self.late_registrations = 0
@@ -115,10 +118,12 @@ class FakeAri:
             return web.json_response({"message": "Authentication required"}, status=401)
         if request.method != "GET" and self.read_only:
             return web.json_response({"message": "Write access denied"}, status=403)
-        if path.startswith("applications/"):
+        if path in self.failing:
+            response = web.json_response({"message": "Internal error"}, status=500)
+        elif path.startswith("applications/"):
             response = await self._application(request, path)
         elif path == "asterisk/info":
-            response = web.json_response({"status": {}})
+            response = web.json_response({"status": {"startup_time": self.startup_time}})
         else:
             for event in self.before_answer.get(path, []):
                 await self.send(event)

@@ -10,7 +10,7 @@ import typed_settings as ts
 from attrs import evolve
 
 from arimonitor_core.inputs import AriEventReceived
-from arimonitor_runner.ari import AriFeed
+from arimonitor_runner.ari import AriError, AriFeed
 from arimonitor_runner.ari.channelvars import look_at_channels, look_at_event
 from arimonitor_runner.input_queue import InputQueue
 from arimonitor_runner.settings import LEAN_EVENTS, AriSettings
@@ -64,9 +64,9 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(settings):
+async def listening(settings, **parts):
     queue = InputQueue(settings.queue_max)
-    feed = AriFeed(settings, queue)
+    feed = AriFeed(settings, queue, **parts)
     task = asyncio.create_task(feed.run())
     try:
         yield Listening(feed, queue, task)
@@ -93,6 +93,7 @@ def test_the_start_is_in_the_order_that_keeps_the_pbx_safe(run):
         "PUT applications/arimonitor/eventFilter",
         "POST applications/arimonitor/subscription",
         "GET applications/arimonitor",
+        "GET asterisk/info",
         "GET channels",
         "GET bridges",
         "GET endpoints",
@@ -101,6 +102,7 @@ def test_the_start_is_in_the_order_that_keeps_the_pbx_safe(run):
     assert "Sec-WebSocket-Extensions" not in handshake.headers
     assert set(filters[0]) == {*LEAN_EVENTS, "ChannelVarset"}
     assert (restored.channels, restored.bridges, restored.endpoints) == (b"[]", b"[]", b"[]")
+    assert json.loads(restored.info) == {"status": {"startup_time": "2026-11-22T09:59:21.339+0000"}}
 
 
 def test_events_that_come_before_the_answers_follow_them_in_order(run):
@@ -139,7 +141,7 @@ def test_each_loss_is_told_once_and_everything_is_asked_anew(run):
     inputs, filters, counts = run(scenario())
     assert inputs == ["ConnectionRestored", 1, "ConnectionLost", "ConnectionRestored", 2]
     assert filters == 2
-    assert counts == {"connections": 2, "losses": 1, "failures": 0, "overruns": 0}
+    assert counts == {"connections": 2, "losses": 1, "failures": 0, "overruns": 0, "refreshes": 0}
 
 
 def test_a_connection_lost_while_it_starts_is_no_loss(run):
@@ -421,3 +423,206 @@ def test_odd_answers_do_not_decide_about_channelvars():
     assert look_at_channels(b'{"message":"no"}') is None
     assert look_at_event(b"not json") is None
     assert look_at_event(b'{"type":"Dial","peer":{"id":"1","channelvars":{"MIXMONITOR_FILENAME":null}}}') is True
+
+
+class Predecessor:
+    """What a feed with `hold` waits for."""
+
+    def __init__(self):
+        self.is_waited_for = asyncio.Event()
+        self.answer = asyncio.get_running_loop().create_future()
+        self.calls = 0
+
+    async def __call__(self):
+        """Wait for the test's answer."""
+        self.calls += 1
+        self.is_waited_for.set()
+        return await self.answer
+
+
+def test_a_successor_continues_without_reading_anything(run):
+    """The predecessor heard everything up to our connection: what waited is fed, and no picture is needed."""
+
+    async def scenario():
+        hold = Predecessor()
+        async with FakeAri() as server, listening(to(server), hold=hold) as listener:
+            await hold.is_waited_for.wait()
+            assert listener.feed.opened.is_set()
+            await server.send(created(1), created(2))
+            assert (server.requests, len(listener.queue), listener.feed.is_up) == ([], 0, False)
+            hold.answer.set_result(True)
+            await listener.take(2)
+            await server.send(created(3))
+            await listener.take(1)
+            return listener, server.requests
+
+    listener, requests = run(scenario())
+    assert numbers(listener.inputs) == [1, 2, 3]
+    assert [item.received_at for item in listener.inputs] == sorted(item.received_at for item in listener.inputs)
+    assert requests == [
+        "PUT applications/arimonitor/eventFilter",
+        "POST applications/arimonitor/subscription",
+        "GET applications/arimonitor",
+    ]
+    assert listener.feed.counts.connections == 1
+
+
+def test_a_start_without_a_predecessor_reads_what_there_is(run):
+    """Whoever was there did not hear everything: the ordinary start, as of the handshake, then what waited."""
+
+    async def scenario():
+        hold = Predecessor()
+        async with FakeAri() as server, listening(to(server), hold=hold) as listener:
+            await hold.is_waited_for.wait()
+            await server.send(created(1))
+            hold.answer.set_result(False)
+            restored, event = await listener.take(2)
+            assert restored.received_at <= event.received_at
+            await server.drop()
+            await listener.take(2)
+            return numbers(listener.inputs), hold.calls
+
+    assert run(scenario()) == (["ConnectionRestored", 1, "ConnectionLost", "ConnectionRestored"], 1)
+
+
+@pytest.mark.parametrize(
+    ("continues", "fed"),
+    [(False, ["ConnectionRestored"]), (True, [1, "ConnectionLost", "ConnectionRestored"])],
+)
+def test_a_connection_that_breaks_while_a_predecessor_is_waited_for(run, continues, fed):
+    """He is waited for all the same. What was heard continues what he left; then the loss, and an ordinary start."""
+
+    async def scenario():
+        hold = Predecessor()
+        async with FakeAri() as server, listening(to(server), hold=hold) as listener:
+            await hold.is_waited_for.wait()
+            await server.send(created(1))
+            await server.drop()
+            assert len(server.handshakes) == 1
+            hold.answer.set_result(continues)
+            await listener.take(len(fed))
+            await server.send(created(2))
+            await listener.take(1)
+            times = [item.received_at for item in listener.inputs]
+            assert times == sorted(times)
+            return numbers(listener.inputs), hold.calls
+
+    assert run(scenario()) == ([*fed, 2], 1)
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_a_feed_that_is_replaced_says_whether_it_heard_everything(run, is_up):
+    """Only what was fed up to its end can be continued by a successor."""
+
+    async def scenario():
+        hold = Predecessor()
+        async with FakeAri() as server, listening(to(server), hold=hold) as listener:
+            await hold.is_waited_for.wait()
+            await server.send(created(1), {"type": "ApplicationReplaced", "application": "arimonitor"})
+            hold.answer.set_result(is_up)
+            await listener.task
+            return numbers(listener.queue.take(9)), listener.feed.was_replaced_while_up
+
+    assert run(scenario()) == (([1, None], True) if is_up else ([], False))
+
+
+def test_memory_is_bounded_while_a_predecessor_is_waited_for(run):
+    """What does not fit is a loss, told as one; what fits is fed."""
+
+    async def scenario():
+        hold = Predecessor()
+        async with FakeAri() as server, listening(to(server, queue_max=1000), hold=hold) as listener:
+            await hold.is_waited_for.wait()
+            await server.send(*(created(n) for n in range(1001)))
+            connection = listener.feed._connection
+            await until(lambda: connection.ended_at is not None)
+            hold.answer.set_result(True)
+            await listener.take(1002)
+            return numbers(listener.inputs), listener.feed.counts.overruns
+
+    assert run(scenario()) == ([*range(1000), "ConnectionLost", "ConnectionRestored"], 1)
+
+
+def test_an_operator_has_everything_read_again(run):
+    """One more picture, in its place: after what was heard before, before what came while it was read."""
+
+    async def scenario():
+        async with FakeAri() as server, listening(to(server)) as listener:
+            await listener.take(1)
+            await server.send(created(1))
+            await listener.take(1)
+            server.answers["channels"] = [{"id": "7"}]
+            server.before_answer = {"channels": [created(2)], "endpoints": [created(3)]}
+            await listener.feed.refresh()
+            assert len(listener.queue) >= 1
+            await listener.take(3)
+            await server.send(created(4))
+            await listener.take(1)
+            return listener
+
+    listener = run(scenario())
+    assert numbers(listener.inputs) == ["ConnectionRestored", 1, "ConnectionRestored", 2, 3, 4]
+    assert listener.inputs[2].channels == b'[{"id": "7"}]'
+    times = [item.received_at for item in listener.inputs]
+    assert times == sorted(times)
+    assert listener.feed.statistics()["refreshes"] == 1
+
+
+def test_without_a_connection_nothing_can_be_read_again(run):
+    """Said as an error, before the first connection and between two."""
+
+    async def scenario():
+        async with FakeAri() as server:
+            server.hang_rest = {"bridges"}
+            async with listening(to(server)) as listener:
+                with pytest.raises(AriError, match="no connection"):
+                    await listener.feed.refresh()
+                await server.when(lambda: "GET bridges" in server.requests)
+                with pytest.raises(AriError, match="no connection"):
+                    await listener.feed.refresh()
+
+    run(scenario())
+
+
+def test_what_came_while_a_reading_failed_is_fed_all_the_same(run):
+    """The operator gets the error; the core gets every event, and no picture that nobody saw."""
+
+    async def scenario():
+        async with FakeAri() as server, listening(to(server)) as listener:
+            await listener.take(1)
+            server.before_answer = {"channels": [created(1)]}
+            server.failing = {"endpoints"}
+            with pytest.raises(AriError, match="GET endpoints: 500"):
+                await listener.feed.refresh()
+            await server.send(created(2))
+            await listener.take(2)
+            return numbers(listener.inputs)
+
+    assert run(scenario()) == ["ConnectionRestored", 1, 2]
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_connection_that_ends_while_everything_is_read_again(run, replaced):
+    """What was heard is fed before its end is told; the operator is told that nothing came of it."""
+
+    async def scenario():
+        async with FakeAri() as server, listening(to(server)) as listener:
+            await listener.take(1)
+            server.requests.clear()
+            server.hang_rest = {"endpoints"}
+            refreshing = asyncio.create_task(listener.feed.refresh())
+            await server.when(lambda: "GET endpoints" in server.requests)
+            await server.send(created(1))
+            if replaced:
+                await server.send({"type": "ApplicationReplaced", "application": "arimonitor"})
+            else:
+                server.hang_rest = set()
+                await server.drop()
+            with pytest.raises(AriError):
+                await refreshing
+            await listener.take(2)
+            if replaced:
+                await listener.task
+            return numbers(listener.inputs), listener.feed.was_replaced_while_up
+
+    assert run(scenario()) == (["ConnectionRestored", 1, None if replaced else "ConnectionLost"], replaced)

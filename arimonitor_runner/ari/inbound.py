@@ -1,0 +1,56 @@
+"""Opening the websocket that we dial: `GET /ari/events`, without subscribeAll."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+from arimonitor_runner.ari.errors import AriError, AriRefused, AriStuck
+from arimonitor_runner.ari.rest import AriRest, authorization
+from arimonitor_runner.settings import AriSettings
+
+CLOSE_S = 2.0
+FRAMES_BUFFERED = 1024
+
+
+async def dial_asterisk(settings: AriSettings, rest: AriRest) -> ClientConnection:
+    """Connect once. Raises AriError and its kinds."""
+    scheme, _, address = settings.url.rstrip("/").partition("://")
+    socket_scheme = "wss" if scheme == "https" else "ws"
+    try:
+        return await connect(
+            f"{socket_scheme}://{address}/ari/events?app={quote(settings.application, safe='')}",
+            additional_headers=authorization(settings),
+            proxy=None,
+            compression=None,
+            open_timeout=settings.handshake_timeout_s,
+            ping_interval=settings.ping_interval_s,
+            ping_timeout=settings.ping_timeout_s,
+            close_timeout=CLOSE_S,
+            max_size=settings.message_bytes_max,
+            max_queue=FRAMES_BUFFERED,
+        )
+    except TimeoutError as error:
+        raise await _explain_timeout(settings, rest) from error
+    except InvalidStatus as error:
+        raise _explain_status(settings, error.response.status_code) from error
+    except (InvalidHandshake, OSError, EOFError) as error:
+        raise AriError(f"no websocket: {error or type(error).__name__}") from error
+
+
+async def _explain_timeout(settings: AriSettings, rest: AriRest) -> AriError:
+    """Tell a PBX that is away from one whose event system is stuck: then simple requests still work."""
+    limit_s = settings.handshake_timeout_s
+    try:
+        await rest.get("asterisk/info?only=status")
+    except AriError as error:
+        return AriError(f"no websocket handshake within {limit_s:g} s; {error}")
+    return AriStuck(f"no websocket handshake within {limit_s:g} s, but GET /asterisk/info answers")
+
+
+def _explain_status(settings: AriSettings, status: int) -> AriError:
+    if status in (401, 403):
+        return AriRefused(f"{status}: Asterisk does not accept user {settings.user} with this password (ari.conf)")
+    return AriError(f"websocket handshake answered with status {status}")
