@@ -44,7 +44,7 @@ class Transfer(msgspec.Struct, frozen=True, gc=False, array_like=True):
 # event loop for 0.13 s. Nothing they hold can lead back to them (a call names its channels by id), so none is missed.
 
 
-class Call(msgspec.Struct, eq=False, gc=False, forbid_unknown_fields=True):
+class Call(msgspec.Struct, eq=False, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """A call that is being followed. Times are milliseconds since the Unix epoch; 0 means not yet."""
 
     key: CallKey
@@ -105,7 +105,7 @@ class Call(msgspec.Struct, eq=False, gc=False, forbid_unknown_fields=True):
         return True
 
 
-class Channel(msgspec.Struct, eq=False, gc=False, forbid_unknown_fields=True):
+class Channel(msgspec.Struct, eq=False, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """A living channel. It is known by its id: the name changes when Asterisk swaps channels."""
 
     id: str

@@ -6,6 +6,8 @@ Here are the steps of a call's life and their consequences. Which event makes wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from arimonitor_core import messages
 from arimonitor_core.ari_events import ChannelSnapshot
 from arimonitor_core.call import Call, Channel, Key, Recording, Transfer
@@ -25,6 +27,11 @@ from arimonitor_core.values import (
     without,
 )
 
+CALLNUMBER_MAX = 2**53 - 1
+"""The highest that every reader of JSON keeps exactly."""
+GIVEN_LIMIT = 100_000
+"""How many callnumbers of calls that are not known here are remembered; more than one Asterisk has calls."""
+
 
 class CallBook:
     """Calls by key, the channels they are made of, and the effects that came of the input being handled."""
@@ -36,9 +43,12 @@ class CallBook:
         self.writer = messages.Writer(server, directory, policies)
         self.table = ChannelTable()
         self.calls: dict[CallKey, Call] = {}
+        self.calls_by_guid: dict[str, Call] = {}
         self.history = History(policies.history_limit)
         self.statistics = Statistics()
         self.next_callnumber = first_callnumber
+        self.given_numbers: dict[str, int] = {}
+        """By guid, numbers that another monitor gave to calls which are not known here yet, oldest first."""
         self.effects: list[Effect] = []
 
     def change_directory(self, directory: Directory) -> None:
@@ -67,13 +77,32 @@ class CallBook:
 
     def number(self, call: Call) -> None:
         """Give the call its callnumber, at the first message that needs one: calls never told of use none up."""
+        if call.callnumber:
+            return
+        call.callnumber = self.given_numbers.pop(call.guid, 0)
         if not call.callnumber:
             call.callnumber = self.next_callnumber
             self.next_callnumber += 1
 
-    def adopt_numbers(self, numbers: dict[str, int]) -> None:
-        """Another monitor numbered these calls, by guid."""
-        self.next_callnumber = max(self.next_callnumber, *(number + 1 for number in numbers.values()))
+    def adopt_numbers(self, numbers: Mapping[str, object]) -> None:
+        """Another monitor numbered these calls, by guid: the web system knows them so, whatever they were given here.
+
+        The number of a call that is not known here yet waits for it. No number told of is ever given again.
+        """
+        for guid, number in numbers.items():
+            if type(number) is not int or not 0 < number <= CALLNUMBER_MAX:
+                detail = f"{guid[:40]}: {number!r:.40}"
+                self.report(Diagnostic(severity="warning", reason="malformed-callnumber", detail=detail))
+                continue
+            self.next_callnumber = max(self.next_callnumber, number + 1)
+            self.given_numbers.pop(guid, None)
+            call = self.calls_by_guid.get(guid)
+            if call is not None:
+                call.callnumber = number
+                continue
+            self.given_numbers[guid] = number
+            if len(self.given_numbers) > GIVEN_LIMIT:
+                del self.given_numbers[next(iter(self.given_numbers))]
 
     # -- whose channel is it -----------------------------------------------------------------------------------
 
@@ -115,9 +144,13 @@ class CallBook:
             anchor=channel.id,
             members=(channel.id,),
         )
-        self.calls[key] = call
+        self.add(call)
         self.attach(channel, call)
         return call
+
+    def add(self, call: Call) -> None:
+        """Follow a call."""
+        self.calls[call.key] = self.calls_by_guid[call.guid] = call
 
     def ring(self, call: Call, at_ms: int, message_ms: int | None = None) -> None:
         """Something is being rung: the web system hears of the call."""
@@ -177,7 +210,7 @@ class CallBook:
     def _forget(self, call: Call, at_ms: int) -> None:
         self.statistics.calls[call.state] += 1
         self.history.add(call, at_ms)
-        del self.calls[call.key]
+        del self.calls[call.key], self.calls_by_guid[call.guid]
 
     def _apply(self, call: Call, event: str) -> bool:
         before = call.state

@@ -24,7 +24,8 @@ class ChannelTable:
         """Ids of the channels in each bridge, in order of entering."""
         self.gone: dict[str, None] = {}
         """Ids of destroyed channels, oldest first."""
-        self._halves: dict[str, str] = {}
+        self.halves: dict[str, str] = {}
+        """Ids of the living Local halves by name, the latest of those that share one."""
 
     def see(self, snapshot: ChannelSnapshot) -> Channel | None:
         """The channel that a snapshot speaks of, new or known; None if it was destroyed already."""
@@ -41,19 +42,14 @@ class ChannelTable:
             channel.exten = snapshot.dialplan.exten
         return channel
 
-    def add(self, channel: Channel) -> None:
-        """Put a channel back that a snapshot document holds."""
-        self.channels[channel.id] = channel
-        self._index_half(channel)
-
     def _index_half(self, channel: Channel) -> None:
         channel.is_local = is_local_half(channel.name)
         if channel.is_local:
-            self._halves[channel.name] = channel.id
+            self.halves[channel.name] = channel.id
 
     def _rename(self, channel: Channel, name: str) -> None:
-        if self._halves.get(channel.name) == channel.id:
-            del self._halves[channel.name]
+        if self.halves.get(channel.name) == channel.id:
+            del self.halves[channel.name]
         channel.name = name
         self._index_half(channel)
 
@@ -61,8 +57,8 @@ class ChannelTable:
         """A channel was destroyed."""
         self.leave(channel, channel.bridge)
         self.channels.pop(channel.id, None)
-        if self._halves.get(channel.name) == channel.id:
-            del self._halves[channel.name]
+        if self.halves.get(channel.name) == channel.id:
+            del self.halves[channel.name]
         self.bury(channel.id)
 
     def bury(self, channel_id: str) -> None:
@@ -90,7 +86,7 @@ class ChannelTable:
 
     def find_other_half(self, channel: Channel) -> Channel | None:
         """The other half of a Local channel, while it lives."""
-        return self.channels.get(self._halves.get(other_half(channel.name), "")) if channel.is_local else None
+        return self.channels.get(self.halves.get(other_half(channel.name), "")) if channel.is_local else None
 
     def component(self, channel: Channel) -> list[Channel]:
         """The channels joined with this one by bridges and by Local pairs whose two halves are both bridged."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import define
+import msgspec
 
 from arimonitor_core.ari_events import ContactStatusChange, EndpointSnapshot, PeerStatusChange
 from arimonitor_core.calls import CallBook
@@ -18,8 +18,7 @@ STATUS_OF_STATE = {"online": REACHABLE, "offline": UNREACHABLE}
 """What GET /endpoints and EndpointStateChange say, in the words of PeerStatusChange."""
 
 
-@define(eq=False, weakref_slot=False)
-class EndpointState:
+class EndpointState(msgspec.Struct, eq=False, forbid_unknown_fields=True):
     """What is known of one endpoint."""
 
     status: str = ""
@@ -30,8 +29,7 @@ class EndpointState:
     """Address of its last contact."""
 
 
-@define(eq=False, weakref_slot=False)
-class Address:
+class Address(msgspec.Struct, eq=False, forbid_unknown_fields=True):
     """One address that customers' endpoints register from (v2.7's REMOTEIPS)."""
 
     dns: str = ""

@@ -6,7 +6,7 @@ give the same effects, byte for byte, in the daemon, in a replay, after a crash 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from arimonitor_core import ari_events as ari
@@ -79,6 +79,8 @@ class Monitor:
         self.push_desk: Final = PushDesk(self.book, self.endpoint_book)
         self.filter: Final = EventFilter()
         self.lost_at: float | None = None
+        self.startup_time: str = ""
+        """When Asterisk was started, in its own words; empty: not known."""
         self._effects = self.book.effects
         self._event_counts = self.book.statistics.events
         self._handlers = self._event_handlers()
@@ -251,7 +253,7 @@ class Monitor:
         """Nothing: whoever continues from here has heard everything."""
 
     def _on_numbered(self, item: CallsNumbered) -> None:
-        """Use the numbers that the web system already knows these calls by."""
+        """The web system already knows these calls by these numbers."""
         self.book.adopt_numbers(item.numbers)
 
     def _on_directory(self, item: DirectoryChanged) -> None:
@@ -270,6 +272,7 @@ class Monitor:
         types: dict[str, FilterMode],
         variables: dict[str, FilterMode],
         lost_at: float | None,
+        startup_time: str,
     ) -> None:
         """Go on where a snapshot was taken."""
         self.push_desk.waiting.extend(waiting)
@@ -277,6 +280,7 @@ class Monitor:
         self.filter.change(types, variables)
         self._filtering = not self.filter.is_open
         self.lost_at = lost_at
+        self.startup_time = startup_time
 
     # -- questions -----------------------------------------------------------------------------------------------
 
@@ -299,13 +303,17 @@ class Monitor:
         """The calls being followed, told of or not, oldest first."""
         return list(self.book.calls.values())
 
+    def channel_ids(self) -> Collection[str]:
+        """Ids of the channels that are believed to live, in the order in which they were first seen; a view."""
+        return self.book.table.channels.keys()
+
     def find_calls(self, text: str) -> list[Call]:
         """Active calls that a guid, callnumber, channel name or id, or an endpoint's number names."""
         return [call for call in self.active_calls() if text in self._names(call)]
 
     def find_call(self, guid: str) -> Call | None:
         """The active call with this guid."""
-        return next((call for call in self.book.calls.values() if call.guid == guid), None)
+        return self.book.calls_by_guid.get(guid)
 
     def find_history(self, guid: str) -> HistoryRecord | None:
         """The ended call with this guid, while it is remembered."""

@@ -4,7 +4,7 @@ Where the endpoint's state is known it is decided at once. Where it is not (a fr
 nothing rings for a moment counts as offline: that is a deadline, in the log's own time.
 """
 
-# Annotations are not postponed here: cattrs reads those of a NamedTuple as they stand.
+from __future__ import annotations
 
 from collections import deque
 from typing import NamedTuple

@@ -7,7 +7,7 @@ The same lines are captured by `arimonitor record`, appended to the daemon's jou
     {"received_at":1795345104.128555,"connection":"lost"}                         ConnectionLost
     {"received_at":1795345104.128555,"connection":"restored",                     ConnectionRestored
      "channels":[...],"bridges":[...],"endpoints":[...],
-     "info":{...},"variables":{...}}                                              the last two: where they were asked for
+     "info":{...},"variables":{...}}                                              these two where they were asked for
     {"received_at":1795345104.128555,"connection":"replaced"}                     ConnectionReplaced
     {"received_at":1795345104.128555,"deadline":true}                             DeadlineReached
     {"received_at":1795345104.128555,"filter":{"types":{},"variables":{}}}        FilterChanged
@@ -119,9 +119,32 @@ def encode_record(record: Input) -> bytes:
             payload = {"types": record.types, "variables": record.variables}
             return b'%b,"filter":%b}\n' % (head, msgspec.json.encode(payload))
         case DirectoryChanged():
-            return b'%b,"directory":%b}\n' % (head, _encode_directory(record.directory))
+            return b'%b,"directory":%b}\n' % (head, encode_directory(record.directory))
         case _:
             assert_never(record)
+
+
+def encode_directory(directory: Directory) -> bytes:
+    """Write a directory without its RabbitMQ servers; equal entries in equal order give equal bytes."""
+    return msgspec.json.encode(
+        {
+            "clients": _as_dicts(directory.clients.values(), Client),
+            "endpoints": _as_dicts(directory.endpoints.values(), Endpoint),
+            "ring_groups": _as_dicts(directory.ring_groups.values(), RingGroup),
+            "ai_entries": sorted(directory.ai_entries),
+        }
+    )
+
+
+def decode_directory(raw: msgspec.Raw) -> Directory:
+    """Read what `encode_directory` wrote. Raises RecordError, whose text names the key and says what is wrong."""
+    payload = _decode(raw, _DirectoryPayload, "directory")
+    return Directory.of(
+        clients=_decode_entries(payload.clients, Client, "directory.clients"),
+        endpoints=_decode_entries(payload.endpoints, Endpoint, "directory.endpoints"),
+        ring_groups=_decode_entries(payload.ring_groups, RingGroup, "directory.ring_groups"),
+        ai_entries=payload.ai_entries,
+    )
 
 
 def _decode_by_keys(line: bytes) -> Input:
@@ -170,14 +193,7 @@ def _decode_filter(received_at: float, values: dict[str, msgspec.Raw]) -> Input:
 
 
 def _decode_directory(received_at: float, values: dict[str, msgspec.Raw]) -> Input:
-    payload = _decode(values["directory"], _DirectoryPayload, "directory")
-    directory = Directory.of(
-        clients=_decode_entries(payload.clients, Client, "directory.clients"),
-        endpoints=_decode_entries(payload.endpoints, Endpoint, "directory.endpoints"),
-        ring_groups=_decode_entries(payload.ring_groups, RingGroup, "directory.ring_groups"),
-        ai_entries=payload.ai_entries,
-    )
-    return DirectoryChanged(received_at=received_at, directory=directory)
+    return DirectoryChanged(received_at=received_at, directory=decode_directory(values["directory"]))
 
 
 _RECORD_KINDS: dict[str, Callable[[float, dict[str, msgspec.Raw]], Input]] = {
@@ -218,16 +234,10 @@ def _encode_answers(record: ConnectionRestored) -> bytes:
     return text
 
 
-def _encode_directory(directory: Directory) -> bytes:
-    """Write entries in the order of their indexes and the AI entries, a set, sorted: the bytes are reproducible."""
-    return msgspec.json.encode(
-        {
-            "clients": [attrs.asdict(client) for client in directory.clients.values()],
-            "endpoints": [attrs.asdict(endpoint) for endpoint in directory.endpoints.values()],
-            "ring_groups": [attrs.asdict(group) for group in directory.ring_groups.values()],
-            "ai_entries": sorted(directory.ai_entries),
-        }
-    )
+def _as_dicts(entries: Iterable[object], entry_class: type[attrs.AttrsInstance]) -> list[dict[str, object]]:
+    """The fields in the order of their declaration; `attrs.asdict` looks into each value: ten times slower."""
+    names = tuple(attrs.fields_dict(entry_class))
+    return [{name: getattr(entry, name) for name in names} for entry in entries]
 
 
 def _decode(raw: msgspec.Raw, shape: type[_T], where: str) -> _T:

@@ -1,146 +1,181 @@
 """The whole state as one versioned document, and back.
 
 A snapshot is a cache of what replaying all inputs would give: one that cannot be read is set aside, and the journal is
-replayed. Directory and policies are configuration and not part of it.
+replayed. It holds the directory too, because that is an input; policies are configuration and not part of it.
+
+It is taken in the event loop of a daemon that may follow tens of thousands of calls: msgspec writes calls, channels
+and history as they stand, and what is at its default is left out.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from base64 import b85decode
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
 
-import cattrs
 import msgspec
-from attrs import Factory, frozen
-from cattrs.preconf.json import make_converter
-from cattrs.v import format_exception
 
 from arimonitor_core.call import Call, Channel
-from arimonitor_core.directory import Directory
+from arimonitor_core.calls import CallBook
 from arimonitor_core.endpoints import Address, EndpointState
-from arimonitor_core.errors import SnapshotError
+from arimonitor_core.errors import RecordError, SnapshotError
 from arimonitor_core.inputs import FilterMode
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.policies import Policies
 from arimonitor_core.push import Waiting
+from arimonitor_core.records import decode_directory, encode_directory
+from arimonitor_core.values import is_local_half
 
-VERSION: Final = 1
+VERSION: Final = 2
+
+_Index = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@frozen(kw_only=True)
-class StateDocument:
+class StateDocument(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Everything that decides what the next inputs will do."""
 
     version: int
     server: str
     next_callnumber: int
+    given_numbers: dict[str, int]
+    """By guid, the callnumbers of calls that are not known here yet, oldest first."""
+    directory: msgspec.Raw
+    """As the record format writes it."""
+    startup_time: str
+    lost_at: float | None
     calls: list[Call]
     """Calls that go on, in order of their beginning, then ended ones whose channels still live."""
     channels: list[Channel]
-    calls_of_channels: dict[str, str]
-    """Guid by channel id."""
-    bridges: dict[str, list[str]] = Factory(dict)
-    gone: list[str] = Factory(list)
-    endpoints: dict[str, EndpointState] = Factory(dict)
-    addresses: dict[str, Address] = Factory(dict)
-    waiting: list[Waiting] = Factory(list)
-    filter_types: dict[str, FilterMode] = Factory(dict)
-    filter_variables: dict[str, FilterMode] = Factory(dict)
-    lost_at: float | None = None
-    history: list[bytes] = Factory(list)
+    """Without their calls."""
+    calls_of_channels: list[_Index | None]
+    """For each channel its call's place in `calls`. A guid would not do: a channel that was taken for a caller twice
+    has an ended call and a living one of the same name."""
+    halves: dict[str, str]
+    """The order in which Local halves of one name were seen decides: it is not that of the channels."""
+    bridges: dict[str, tuple[str, ...]]
+    gone: list[str]
+    endpoints: dict[str, EndpointState]
+    addresses: dict[str, Address]
+    waiting: list[Waiting]
+    filter_types: dict[str, FilterMode]
+    filter_variables: dict[str, FilterMode]
+    history: list[msgspec.Raw]
 
 
-def _unstructure_channel(channel: Channel) -> dict[str, Any]:
-    """A channel's call is written once, among the calls; which one it is stands beside."""
-    return {name: getattr(channel, name) for name in Channel.__struct_fields__ if name != "call"}
+class _Head(msgspec.Struct):
+    version: int
 
 
-def _structure(raw: Any, kind: Any) -> Any:
-    return msgspec.convert(raw, kind)
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(StateDocument).decode
+_decode_head: Final = msgspec.json.Decoder(_Head).decode
 
-
-def _describe(error: BaseException, kind: type | None) -> str:
-    """What is wrong, in the words of who found it: msgspec reads calls and channels, cattrs all else."""
-    return str(error) if isinstance(error, msgspec.ValidationError) else format_exception(error, kind)
-
-
-def _converter() -> cattrs.Converter:
-    converter = make_converter(forbid_extra_keys=True)
-    converter.register_unstructure_hook(Call, msgspec.structs.asdict)
-    converter.register_unstructure_hook(Channel, _unstructure_channel)
-    converter.register_structure_hook(Call, _structure)
-    converter.register_structure_hook(Channel, _structure)
-    return converter
-
-
-_CONVERTER: Final = _converter()
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def take_snapshot(monitor: Monitor) -> bytes:
     """The state as a JSON document, UTF-8; equal states give equal bytes."""
     book = monitor.book
-    channels = list(book.table.channels.values())
-    calls = {call.guid: call for call in book.calls.values()}
+    channels = book.table.channels.values()
+    places = {call: place for place, call in enumerate(book.calls.values())}  # calls are told apart by identity
     for channel in channels:
         if channel.call is not None:
-            calls.setdefault(channel.call.guid, channel.call)
-    document = StateDocument(
-        version=VERSION,
-        server=book.writer.server,
-        next_callnumber=book.next_callnumber,
-        calls=list(calls.values()),
-        channels=channels,
-        calls_of_channels={channel.id: channel.call.guid for channel in channels if channel.call is not None},
-        bridges={bridge: list(members) for bridge, members in book.table.bridges.items()},
-        gone=list(book.table.gone),
-        endpoints=monitor.endpoint_book.states,
-        addresses=monitor.endpoint_book.addresses,
-        waiting=list(monitor.push_desk.waiting),
-        filter_types=monitor.filter.types,
-        filter_variables=monitor.filter.variables,
-        lost_at=monitor.lost_at,
-        history=book.history.dump(),
+            places.setdefault(channel.call, len(places))
+    without_call = msgspec.structs.replace
+    return _encode(
+        StateDocument(
+            version=VERSION,
+            server=book.writer.server,
+            next_callnumber=book.next_callnumber,
+            given_numbers=book.given_numbers,
+            directory=msgspec.Raw(encode_directory(book.directory)),
+            startup_time=monitor.startup_time,
+            lost_at=monitor.lost_at,
+            calls=list(places),
+            channels=[without_call(channel, call=None) for channel in channels],
+            calls_of_channels=[None if channel.call is None else places[channel.call] for channel in channels],
+            halves=book.table.halves,
+            bridges=book.table.bridges,
+            gone=list(book.table.gone),
+            endpoints=monitor.endpoint_book.states,
+            addresses=monitor.endpoint_book.addresses,
+            waiting=list(monitor.push_desk.waiting),
+            filter_types=monitor.filter.types,
+            filter_variables=monitor.filter.variables,
+            history=book.history.dump(),
+        )
     )
-    return msgspec.json.encode(_CONVERTER.unstructure(document))
 
 
-def restore_snapshot(document: bytes, *, directory: Directory, policies: Policies | None = None) -> Monitor:
-    """A monitor in the state that a document holds.
+def restore_snapshot(document: bytes, *, policies: Policies | None = None) -> Monitor:
+    """A monitor in the state that a document holds; of a document of version 1, without a directory.
 
     Raises:
         SnapshotError: the document is damaged, or of a version that this code does not know.
     """
     state = _read(document)
-    monitor = Monitor(
-        server=state.server, directory=directory, policies=policies, first_callnumber=state.next_callnumber
-    )
-    book = monitor.book
-    by_guid = {call.guid: call for call in state.calls}
     try:
-        for channel in state.channels:
-            guid = state.calls_of_channels.get(channel.id)
-            channel.call = by_guid[guid] if guid is not None else None
-            book.table.add(channel)
-        book.history.load(state.history)
-    except (KeyError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SnapshotError(f"the snapshot contradicts itself: {error!r}") from error
-    book.calls.update({call.key: call for call in state.calls if not call.is_over})
-    book.table.bridges.update({bridge: tuple(members) for bridge, members in state.bridges.items()})
-    book.table.gone.update(dict.fromkeys(state.gone))
+        directory = decode_directory(state.directory)
+        monitor = Monitor(
+            server=state.server, directory=directory, policies=policies, first_callnumber=state.next_callnumber
+        )
+        for channel, place in zip(state.channels, state.calls_of_channels, strict=True):
+            channel.call = None if place is None else state.calls[place]
+        monitor.book.history.load(state.history)
+    except (RecordError, IndexError, ValueError, *_UNREADABLE) as error:
+        raise SnapshotError(f"the snapshot contradicts itself: {error}") from error
+    _restore_book(monitor.book, state)
     monitor.endpoint_book.states.update(state.endpoints)
     monitor.endpoint_book.addresses.update(state.addresses)
-    monitor.resume(state.waiting, state.filter_types, state.filter_variables, state.lost_at)
+    monitor.resume(state.waiting, state.filter_types, state.filter_variables, state.lost_at, state.startup_time)
     return monitor
+
+
+def _restore_book(book: CallBook, state: StateDocument) -> None:
+    for call in state.calls:
+        if not call.is_over:
+            book.add(call)
+    book.given_numbers.update(state.given_numbers)
+    table = book.table
+    table.channels.update({channel.id: channel for channel in state.channels})
+    table.halves.update(state.halves)
+    table.bridges.update(state.bridges)
+    table.gone.update(dict.fromkeys(state.gone))
 
 
 def _read(document: bytes) -> StateDocument:
     try:
-        raw: Any = msgspec.json.decode(document)
-        version = raw["version"]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
+        version = _decode_head(document).version
+    except _UNREADABLE as error:
         raise SnapshotError(f"not a snapshot: {error}") from error
-    if version != VERSION:
-        raise SnapshotError(f"snapshot of version {version!r}, this program reads version {VERSION}")
     try:
-        return _CONVERTER.structure(raw, StateDocument)
-    except (cattrs.BaseValidationError, ValueError, TypeError) as error:
-        raise SnapshotError("; ".join(cattrs.transform_error(error, format_exception=_describe))) from error
+        while version != VERSION:
+            upcast = _UPCASTS.get(version)
+            if upcast is None:
+                raise SnapshotError(f"snapshot of version {version}, this program reads versions 1 to {VERSION}")
+            document = _encode(upcast(msgspec.json.decode(document)))
+            version += 1
+        return _decode(document)
+    except (AttributeError, LookupError, TypeError, ValueError, *_UNREADABLE) as error:
+        # Only an older document is looked into before its shape is known.
+        raise SnapshotError(f"damaged snapshot: {error!r}") from error
+
+
+def upcast_v1_v2(old: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had no directory, named calls by guid, and kept the history as MessagePack in base85."""
+    places = {call["guid"]: place for place, call in enumerate(old["calls"])}
+    guids = old.pop("calls_of_channels")
+    return old | {
+        "version": 2,
+        "given_numbers": {},
+        "directory": {},
+        "startup_time": "",
+        "calls_of_channels": [
+            places[guids[channel["id"]]] if channel["id"] in guids else None for channel in old["channels"]
+        ],
+        "halves": {channel["name"]: channel["id"] for channel in old["channels"] if is_local_half(channel["name"])},
+        "history": [msgspec.msgpack.decode(b85decode(record)) for record in old["history"]],
+    }
+
+
+_UPCASTS: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {1: upcast_v1_v2}

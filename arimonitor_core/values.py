@@ -1,6 +1,6 @@
 """Small pure functions on what Asterisk and the directory write: times, names, numbers, identifiers."""
 
-# Annotations are not postponed here: cattrs reads those of a NamedTuple as they stand.
+from __future__ import annotations
 
 import re
 from datetime import datetime

@@ -8,9 +8,9 @@ import pytest
 
 from arimonitor_core.call import Call
 from arimonitor_core.call_states import EVENTS, STATES, TRANSITIONS
-from arimonitor_core.calls import CallBook
+from arimonitor_core.calls import CALLNUMBER_MAX, GIVEN_LIMIT, CallBook
 from arimonitor_core.effects import Diagnostic
-from arimonitor_core.inputs import DirectoryChanged
+from arimonitor_core.inputs import CallsNumbered, DirectoryChanged
 from arimonitor_core.policies import Policies
 from tests.core.events import DIRECTORY, NOON_MS, Scene, data_of
 
@@ -239,3 +239,62 @@ def test_the_book_asks_for_the_directory_that_its_writer_uses() -> None:
     """There is one of it."""
     book = CallBook("voip1", DIRECTORY, Policies(), 1)
     assert book.directory is DIRECTORY
+
+
+def test_a_call_takes_the_number_that_another_monitor_gave_it() -> None:
+    """A numbered one from its next message on, one that needs none yet at its first; numbers given later are higher."""
+    scene = Scene()
+    caller = scene.call("1121", "1122")
+    scene.rung(caller, "1122")
+    waiting = scene.call("1123", "1124")
+    told, untold = scene.monitor.active_calls()
+    scene.give(CallsNumbered(received_at=scene.now, numbers={told.guid: 40, untold.guid: 41}))
+    scene.destroyed(caller)
+    scene.rung(waiting, "1124")
+    third = scene.call("1121", "1122")
+    scene.rung(third, "1122")
+    assert [(data["channelstatus"], data["callnumber"]) for data in scene.said] == [
+        ("open", 1), ("unanswered", 40), ("open", 41), ("open", 42),
+    ]  # fmt: skip
+
+
+def test_a_number_of_a_call_that_is_not_known_yet_waits_for_it() -> None:
+    """Told again, the later one counts; it is used up by the call."""
+    expected, scene = Scene(), Scene()
+    expected.call("1121", "1122")
+    (guid,) = [call.guid for call in expected.monitor.active_calls()]
+    for number in (17, 16):
+        scene.give(CallsNumbered(received_at=scene.now, numbers={guid: number}))
+    caller = scene.call("1121", "1122")
+    scene.rung(caller, "1122")
+    assert scene.said[0]["callnumber"] == 16
+    assert scene.monitor.book.given_numbers == {}
+    assert scene.monitor.next_callnumber == 18
+
+
+def test_numbers_of_calls_that_never_come_are_forgotten() -> None:
+    """The oldest first; their numbers are not given again."""
+    scene = Scene()
+    scene.give(
+        CallsNumbered(received_at=scene.now, numbers={f"{number}": number for number in range(1, GIVEN_LIMIT + 2)})
+    )
+    assert len(scene.monitor.book.given_numbers) == GIVEN_LIMIT
+    assert "1" not in scene.monitor.book.given_numbers
+    assert scene.monitor.next_callnumber == GIVEN_LIMIT + 2
+
+
+@pytest.mark.parametrize("junk", [0, -1, True, 1.5, "7", None, CALLNUMBER_MAX + 1])
+def test_what_is_no_callnumber_is_reported_and_nothing_else(junk: Any) -> None:
+    """The good ones beside it count."""
+    scene = Scene()
+    scene.give(CallsNumbered(received_at=scene.now, numbers={"a": junk, "b": 5}))
+    assert scene.reasons == ["malformed-callnumber"]
+    assert scene.monitor.book.given_numbers == {"b": 5}
+    assert scene.monitor.next_callnumber == 6
+
+
+def test_no_numbers_change_nothing() -> None:
+    """An empty input is one."""
+    scene = Scene()
+    scene.give(CallsNumbered(received_at=scene.now))
+    assert scene.monitor.next_callnumber == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -155,3 +156,25 @@ def test_every_type_has_its_own_code() -> None:
     assert messages.EVENT_CODES == {
         "received-call": "8000", "endpoint-status": "8013", "push": "8015", "call-update": "8016",
     }  # fmt: skip
+
+
+def test_a_message_with_another_callnumber_is_the_same_in_every_other_byte() -> None:
+    """Whatever texts it holds; a message of no call stays as it is."""
+    scene = Scene(policies=Policies(call_update=True))
+    scene.restored(endpoints={"1129": "offline"})
+    caller, callee, room = scene.converse("1121", "1122")
+    scene.event("ChannelHold", channel=callee)
+    callee.name = 'PJSIP/"callnumber":1-00000001'
+    scene.leave(room, caller, callee)
+    scene.destroyed(callee)
+    scene.destroyed(caller, 16, '"callnumber":1, \\"callnumber\\":2')
+    scene.call("1122", "1129")
+    for message in scene.messages:
+        renumbered = messages.renumber(message.body, 1234567)
+        if message.callnumber:
+            assert b'"callnumber":1234567,' in renumbered or renumbered.endswith(b'"callnumber":1234567}}')
+            assert messages.renumber(renumbered, message.callnumber) == message.body
+            assert json.loads(renumbered)["data"] == json.loads(message.body)["data"] | {"callnumber": 1234567}
+        else:
+            assert renumbered == message.body
+    assert {message.type for message in scene.messages} == {"received-call", "push", "call-update", "endpoint-status"}

@@ -155,3 +155,13 @@ class Misuse:
     """No input."""
 
     received_at = 0.0
+
+
+def test_the_channels_that_are_believed_to_live_can_be_asked_for() -> None:
+    """Those that have ended are not among them."""
+    scene = Scene()
+    caller = scene.call("1121", "1122")
+    leg = scene.rung(caller, "1122")
+    assert list(scene.monitor.channel_ids()) == [caller.id, leg.id]
+    scene.destroyed(leg)
+    assert list(scene.monitor.channel_ids()) == [caller.id]

@@ -12,7 +12,7 @@ import arimonitor_core
 
 SOURCES = sorted(Path(arimonitor_core.__file__).parent.glob("*.py"))
 ALLOWED = frozenset({
-    "__future__", "arimonitor_core", "attrs", "base64", "binascii", "cattrs", "collections", "datetime",
+    "__future__", "arimonitor_core", "attrs", "base64", "binascii", "collections", "datetime",
     "functools", "hashlib", "msgspec", "re", "statemachine", "types", "typing",
 })  # fmt: skip
 FORBIDDEN_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__", "breakpoint", "id", "hash"})

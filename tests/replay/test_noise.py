@@ -17,7 +17,7 @@ from arimonitor_core.effects import Diagnostic, PublishMessage
 from arimonitor_core.inputs import AriEventReceived, ConnectionLost, Input
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.snapshot import restore_snapshot, take_snapshot
-from tests.replay.captures import by_call, directory, feed, load_capture, new_monitor, statuses
+from tests.replay.captures import by_call, feed, load_capture, new_monitor, statuses
 from tests.replay.pbx import ShadowPbx
 from tests.replay.renaming import list_whole_captures, merge_by_time, move
 from tests.replay.test_gaps import BEGUN_LIVES, FULL_CAPTURES, WHOLE_LIVES
@@ -127,7 +127,7 @@ def test_ten_thousand_damaged_events_harm_no_call() -> None:
         together = by_call(_feed_and_account(monitor, merge_by_time(whole, noise)))
         assert {guid: together.get(guid) for guid in alone} == alone
         document = take_snapshot(monitor)
-        assert take_snapshot(restore_snapshot(document, directory=directory())) == document
+        assert take_snapshot(restore_snapshot(document)) == document
 
 
 @given(st.sampled_from(FULL_CAPTURES), st.randoms(use_true_random=False))
