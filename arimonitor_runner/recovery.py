@@ -175,4 +175,6 @@ class _Replay:
 
 
 def _report(problem: JournalProblem) -> None:
-    _log.error("the journal cannot be read here", file=str(problem.path), offset=problem.offset, reason=problem.reason)
+    # A crash leaves an unfinished end now and then; its append had not returned, so nothing had come of it.
+    tell = _log.warning if problem.kind == "torn" and problem.lost is None else _log.error
+    tell("the journal cannot be read here", file=str(problem.path), offset=problem.offset, reason=problem.reason)

@@ -10,9 +10,8 @@ class FileOperations:
     """The operating system's. Every method raises OSError."""
 
     def make_folder(self, folder: Path) -> None:
-        """Make a folder where there is none; it is nobody else's business."""
+        """Make a folder where there is none; call data is nobody else's business."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
 
     def create(self, path: Path) -> int:
         """Make a new file and open it for appending; it must not exist."""

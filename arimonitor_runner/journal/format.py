@@ -118,6 +118,8 @@ def decode_chunk_header(data: bytes) -> ChunkHeader | None:
         return None
     text = data[: _CHUNK.size]
     _, flags, payload_length, raw_length, count, first_position = _CHUNK.unpack(text)
+    if not count:
+        return None
     (crc,) = _CRC.unpack_from(data, _CHUNK.size)
     return ChunkHeader(bool(flags & _BEGINS_FRAME), payload_length, raw_length, count, first_position, crc, text)
 
@@ -153,7 +155,7 @@ def decode_records(raw: bytes, count: int) -> tuple[list[Input], dict[int, Recor
         ValueError: the columns contradict the length.
     """
     begin = count * _COLUMN_BYTES
-    if count < 1 or begin > len(raw):
+    if begin > len(raw):
         raise ValueError(f"{count} records in {len(raw)} bytes")
     times: tuple[float, ...] = struct.unpack_from(f"<{count}d", raw, count)
     lengths: tuple[int, ...] = struct.unpack_from(f"<{count}I", raw, count * 9)

@@ -19,6 +19,8 @@ from arimonitor_runner.journal.scanning import Chunk, Damage, Frame, read_frames
 from arimonitor_runner.journal.segments import Segment, list_segments
 
 BUFFER_BYTES: Final = 1024 * 1024
+TAIL_BYTES: Final = 1024 * 1024
+"""Where the end is looked for first; a frame's chunks are together smaller, as a rule."""
 
 
 ProblemKind = Literal["torn", "damaged", "missing", "unreadable"]
@@ -109,20 +111,29 @@ def find_end(folder: Path) -> JournalEnd:
 
 def _read_last(segment: Segment) -> tuple[int, list[tuple[int, Input]]]:
     """The last position that a segment knows of, and the records of its last frame that has any."""
-    seen = segment.first_position - 1
-    frames: list[Frame] = []
     with segment.path.open("rb", buffering=BUFFER_BYTES) as file:
-        for part in read_frames(file, 0, os.fstat(file.fileno()).st_size):
-            if isinstance(part, Damage):
-                seen = max(seen, part.last_position)
-            else:
-                seen = max(seen, part[-1].header.last_position)
-                frames = [*frames[-1:], part]
+        size = os.fstat(file.fileno()).st_size
+        seen, records = _read_from(file, max(0, size - TAIL_BYTES), size)
+        if not records and size > TAIL_BYTES:
+            seen, records = _read_from(file, 0, size)
+    return max(seen, segment.first_position - 1), records
+
+
+def _read_from(file: BinaryIO, begin: int, size: int) -> tuple[int, list[tuple[int, Input]]]:
+    seen = 0
+    frames: list[Frame] = []
+    for part in read_frames(file, begin, size):
+        if isinstance(part, Damage):
+            seen = max(seen, part.last_position)
+        else:
+            seen = max(seen, part[-1].header.last_position)
+            frames.append(part)
     records: list[tuple[int, Input]] = []
-    for frame in frames:
+    while frames and not records:
         with suppress(zstandard.ZstdError, ValueError):
-            found = [batch for chunk, raw in unpack(frame) for batch in _decode(chunk, raw, lambda *_: None)]
-            records = [pair for first, batch in found for pair in enumerate(batch, first)] or records
+            for chunk, raw in unpack(frames.pop()):
+                for first, batch in _decode(chunk, raw, lambda *_: None):
+                    records.extend(enumerate(batch, first))
     return seen, records
 
 
@@ -174,6 +185,9 @@ class _SegmentReading:
         """Offset from which there is something to read."""
         text = file.read(fmt.SEGMENT_HEADER_BYTES)
         header = fmt.decode_segment_header(text)
+        if size < fmt.SEGMENT_HEADER_BYTES:
+            self._report_gap(Damage(0, size, is_torn=True), self._until or 0)
+            return size
         if header is None:
             # Whatever chunks there are can be read without it; the rest is found to be no chunk.
             return 0
@@ -188,7 +202,7 @@ class _SegmentReading:
         length = damage.end - damage.offset
         lost = (self.expected, last)
         if damage.is_torn:
-            self.report(damage.offset, "torn", f"writing was cut off: {length} bytes of a chunk without its end", lost)
+            self.report(damage.offset, "torn", f"writing was cut off: the last {length} bytes are unfinished", lost)
         elif length:
             self.report(damage.offset, "damaged", f"{length} bytes cannot be read", lost)
         else:

@@ -71,6 +71,7 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._writer: JournalWriter | None = None
         self._in_trouble = False
+        self._has_given_up = False
 
     async def open(self, *, first_position: int) -> None:
         """Begin to write at a position that is greater than any ever given out. Raises JournalError."""
@@ -97,7 +98,7 @@ class Journal:
             RecordError: an input has a time that no record can hold; nothing was written.
         """
         writer = self._opened()
-        result: int = await self._submit(lambda: writer.append(records))
+        result: int = await self._submit(lambda: self._append(writer, records))
         return result
 
     async def close(self) -> None:
@@ -152,6 +153,11 @@ class Journal:
             outcome, error = None, raised
         loop.call_soon_threadsafe(_settle, job.result, outcome, error)
 
+    def _append(self, writer: JournalWriter, records: Sequence[Input]) -> int:
+        if self._has_given_up:  # what was to be appended before is missing: nothing may follow it
+            raise JournalError(f"{self._folder}: closed while it could not be written")
+        return writer.append(records)
+
     def _sync(self, loop: asyncio.AbstractEventLoop, writer: JournalWriter) -> None:
         try:
             writer.sync()
@@ -168,6 +174,7 @@ class Journal:
             except OSError as error:
                 self._tell(loop, f"{self._folder}: {error}")
                 if self._closing.wait(wait_s):
+                    self._has_given_up = True
                     raise JournalError(f"{self._folder}: closed while it could not be written: {error}") from error
                 wait_s = min(2 * wait_s, RETRY_MAX_S)
             else:
