@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import typed_settings as ts
 from attrs import Attribute, field, frozen
-from attrs.validators import ge, gt, in_, max_len, min_len
+from attrs.validators import ge, gt, in_, le, matches_re, max_len, min_len
 
 ENVIRONMENT_PREFIX = "ARIMONITOR_"
 
@@ -66,6 +66,19 @@ class AriSettings:
     password: ts.SecretStr = ts.secret(  # noqa: RUF009  # an attrs field
         default=ts.SecretStr(""), help="Its password. Better in ARIMONITOR_ARI_PASSWORD than on the command line."
     )
+    mode: Literal["inbound", "outbound"] = _help(
+        "inbound: we connect to Asterisk. outbound: Asterisk 22 connects to us and keeps events while we are away; "
+        "its risks are in docs/operating.md.",
+        "inbound",
+        in_(("inbound", "outbound")),
+    )
+    listen_host: str = _help("Where Asterisk finds us where the mode is outbound.", "127.0.0.1", min_len(1))
+    listen_port: int = _help("Its port.", 8765, ge(0), le(65535))
+    listen_path: str = _help("The path in Asterisk's websocket_client.conf.", "/ari", matches_re(r"/[!-~]*"))
+    listen_user: str = _help("What Asterisk must name itself there.", "pbx", min_len(1))
+    listen_password: ts.SecretStr = ts.secret(  # noqa: RUF009  # an attrs field
+        default=ts.SecretStr(""), help="Its password. Better in ARIMONITOR_ARI_LISTEN_PASSWORD. Needed for outbound."
+    )
     application: str = _help(
         "Stasis application name. A second monitor with the same name takes over from the first.",
         "arimonitor",
@@ -83,6 +96,11 @@ class AriSettings:
         in_(("auto", "yes", "no")),
     )
     request_timeout_s: float = _help("Longest wait for the answer to one REST request.", 10.0, gt(0))
+    confirm_wait_s: float = _help(
+        "Wait before Asterisk's channels are listed once more, where the first list is in doubt after a reconnect.",
+        2.0,
+        ge(0),
+    )
     handshake_timeout_s: float = _help("Longest wait for the websocket handshake.", 10.0, gt(0))
     ping_interval_s: float = _help("Time between two pings on the websocket; silence says nothing in ARI.", 5.0, gt(0))
     ping_timeout_s: float = _help("The connection counts as lost when a ping stays unanswered so long.", 10.0, gt(0))
@@ -96,14 +114,21 @@ class AriSettings:
         "Wait where Asterisk answers REST but no handshake: it is then usually stuck for good.", 60.0, gt(0)
     )
     stable_after_s: float = _help("A connection that held so long starts the back-off anew.", 60.0, gt(0))
+    watch_interval_s: float = _help(
+        "Time between two looks whether Asterisk's event system still works; 0: none.", 60.0, ge(0)
+    )
 
 
 @frozen(kw_only=True)
 class AmiSettings:
-    """Asterisk's manager interface; only looked at before the start."""
+    """Asterisk's manager interface: awaited before the start, and asked for its queues if there is a user."""
 
     host: str = _help("Its host; empty: not looked at.", "")
     port: int = _help("Its port.", 5038, gt(0))
+    user: str = _help("Manager user with the class command; empty: Asterisk's queues are not watched.", "")
+    password: ts.SecretStr = ts.secret(  # noqa: RUF009  # an attrs field
+        default=ts.SecretStr(""), help="Its secret. Better in ARIMONITOR_AMI_PASSWORD than on the command line."
+    )
     wait_max_s: float = _help("How long the start waits for it before it goes on without.", 60.0, ge(0))
 
 
@@ -141,6 +166,9 @@ class BrokerSettings:
     )
     backoff_max_s: float = _help("Highest ceiling of that wait.", 30.0, gt(0))
     open_per_s_max: float = _help("Connections opened per second, over all vhosts.", 20.0, gt(0))
+    parked_retry_s: float = _help(
+        "A vhost's messages that no queue took are tried again after this; it doubles up to an hour.", 60.0, gt(0)
+    )
     idle_close_s: float = _help("Close a vhost's connection after so long without a message; 0: never.", 0.0, ge(0))
 
 
@@ -155,6 +183,11 @@ class OutboxSettings:
         "FULL survives a power cut; NORMAL is faster on a slow disk and survives a crash of the daemon.",
         "FULL",
         in_(("FULL", "NORMAL")),
+    )
+    rows_max: int = _help(
+        "With more messages than this the oldest endpoint-status are dropped; those of calls never are. Alarm at 80 %.",
+        5_000_000,
+        ge(1000),
     )
 
 
@@ -182,6 +215,31 @@ class JournalSettings:
         "Time between two snapshots; a restart replays the journal from the last one.", 300.0, gt(0)
     )
     snapshots_kept: int = _help("Snapshots kept, so that a damaged one is no loss.", 3, ge(1))
+
+
+def _member(instance: PairSettings, attribute: Attribute[str], value: str) -> None:
+    if value and value not in instance.members:
+        raise ValueError(f"{attribute.name} must be one of members: {', '.join(instance.members)}")
+
+
+@frozen(kw_only=True)
+class PairSettings:
+    """Daemons that follow the same Asterisk, of which one at a time publishes."""
+
+    member: str = _help("Name of this daemon among the members; empty: it is alone, and publishes.", "", _member)
+    members: tuple[str, ...] = _help("Names of all of them.", ("a", "b"), min_len(1))
+    vhost: str = _help("Vhost of the first MQ server where they meet.", "voip", min_len(1))
+    heartbeat_s: int = _help(
+        "A member that RabbitMQ does not answer for so long stops publishing; after two to three times as long "
+        "RabbitMQ lets another one publish.",
+        10,
+        ge(1),
+    )
+    queue_bytes_max: int = _help(
+        "What is kept for a member that is away; the oldest goes first. It should be back before that.",
+        2**30,
+        ge(2**20),
+    )
 
 
 @frozen(kw_only=True)
@@ -235,6 +293,7 @@ class Settings:
     broker: BrokerSettings = field(factory=BrokerSettings)
     outbox: OutboxSettings = field(factory=OutboxSettings)
     journal: JournalSettings = field(factory=JournalSettings)
+    pair: PairSettings = field(factory=PairSettings)
     policies: PolicySettings = field(factory=PolicySettings)
     recovery: RecoverySettings = field(factory=RecoverySettings)
     logs: LogSettings = field(factory=LogSettings)

@@ -169,7 +169,8 @@ def _nested(arguments: Mapping[str, str]) -> dict[str, Any]:
 
 def secrets_of(settings: Settings) -> list[str]:
     """Give the secrets in the settings, so that the log can hide them wherever they turn up."""
-    return [settings.ari.password] if settings.ari.password else []
+    secrets = (settings.ari.password, settings.ari.listen_password, settings.ami.password)
+    return [secret for secret in secrets if secret]
 
 
 def environment_file() -> Path | None:

@@ -70,6 +70,7 @@ class AriFeed:
         self._hold = hold
         self._collector = Collector(settings, known_channels)
         self._backoff = Backoff(first_s=settings.backoff_first_s, cap_s=settings.backoff_max_s)
+        self._rest: AriRest | None = None
         self._connection: AriConnection | None = None
         self.opened = asyncio.Event()
         """Set when the first websocket is open."""
@@ -84,7 +85,8 @@ class AriFeed:
 
     def statistics(self) -> dict[str, int]:
         """The counts, by name."""
-        return asdict(self.counts)
+        requests = 0 if self._rest is None else self._rest.requests
+        return asdict(self.counts) | asdict(self._collector.counts) | {"requests": requests}
 
     async def refresh(self) -> None:
         """Read everything from Asterisk again and feed it as one ConnectionRestored; returns when it is fed.
@@ -98,10 +100,10 @@ class AriFeed:
 
     async def run(self) -> None:
         """Connect and reconnect until cancelled. Returns only when another process took over our application name."""
-        async with AriRest(self._settings) as rest:
+        async with AriRest(self._settings) as self._rest:
             while True:
                 try:
-                    await self._listen(rest)
+                    await self._listen(self._rest)
                 except ApplicationReplaced:
                     _log.warning(
                         "replaced: another process listens with this application name now",

@@ -168,7 +168,7 @@ class AriConnection:
         _log.info("ARI connection up", application=self._settings.application, url=self._settings.url)
 
     async def _feed_picture(self, received_at: float) -> None:
-        picture = await self._collector.collect(self._rest, received_at)
+        picture = await self._collector.collect(self._rest, received_at, self._gate.waiting)
         # From here to the end nothing awaits: no event can slip in between.
         if self._reader is None or self._reader.done():
             raise AriError("the connection was lost while Asterisk was being read")

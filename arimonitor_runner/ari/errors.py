@@ -5,6 +5,7 @@
     AriError               an attempt failed, or a connection was lost; trying again is right
      +-- AriRefused        credentials or rights: only an operator can mend it
      +-- AriStuck          Asterisk answers REST but no websocket handshake: it is probably deadlocked
+     +-- AriNotFound       404: what was asked for does not exist
     ApplicationReplaced    another process owns our application name now; we must not come back
 """
 
@@ -21,6 +22,15 @@ class AriRefused(AriError):  # noqa: N818  # named as a fault, like the tree's o
 
 class AriStuck(AriError):  # noqa: N818
     """ARI's event system does not answer any more while the rest of Asterisk does."""
+
+
+class AriNotFound(AriError):  # noqa: N818
+    """There is no such channel, variable or application."""
+
+    def __init__(self, said: str, message: str) -> None:
+        super().__init__(said)
+        self.message = message
+        """What Asterisk calls it."""
 
 
 class ApplicationReplaced(Exception):  # noqa: N818  # Asterisk's own name for it

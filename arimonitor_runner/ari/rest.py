@@ -8,14 +8,17 @@ from base64 import b64encode
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
-from arimonitor_runner.ari.errors import AriError, AriRefused
+from arimonitor_runner.ari.errors import AriError, AriNotFound, AriRefused
 from arimonitor_runner.settings import AriSettings
 
 ANSWER_BYTES_MAX = 64 * 2**20
 """A channel is 1 kB: this is far above any PBX, and a bound all the same."""
+
+_KEEP_ALIVE_S = 5.0
 
 _TOPICS = {
     "channel_ids": "__AST_CHANNEL_ALL_TOPIC",
@@ -30,7 +33,7 @@ def authorization(settings: AriSettings) -> dict[str, str]:
     return {"Authorization": f"Basic {credentials}"}
 
 
-class NotConnected(AriError):  # noqa: N818
+class NotConnected(AriNotFound):
     """404 for our own application: Asterisk does not count us as connected, or not yet."""
 
 
@@ -40,9 +43,13 @@ class AriRest:
     def __init__(self, settings: AriSettings) -> None:
         self._base_url = settings.url.rstrip("/") + "/ari/"
         self._user = settings.user
-        self._application = f"applications/{settings.application}"
+        self._application = f"applications/{quote(settings.application, safe='')}"
+        self.requests = 0
+        """How many were made."""
         # trust_env stays off: a proxy for the web has no business between us and the PBX.
         self._session = aiohttp.ClientSession(
+            # Asterisk closes a connection that was idle for 15 s: ours must not be in use again at that moment.
+            connector=aiohttp.TCPConnector(keepalive_timeout=_KEEP_ALIVE_S),
             headers=authorization(settings),
             timeout=aiohttp.ClientTimeout(total=settings.request_timeout_s),
         )
@@ -77,6 +84,7 @@ class AriRest:
             raise AriError(f"subscribed, but Asterisk's answer lacks {' '.join(missing)}")
 
     async def _request(self, method: str, path: str, document: dict[str, Any] | None = None) -> bytes:
+        self.requests += 1
         try:
             url = self._base_url + path
             async with self._session.request(method, url, json=document, allow_redirects=False) as response:
@@ -98,13 +106,14 @@ class AriRest:
         return bytes(body)
 
     def _refusal(self, method: str, path: str, status: int, body: bytes) -> AriError:
-        said = f"{method} {path}: {status} {_object(body).get('message', '')}".rstrip()
+        message = str(_object(body).get("message", ""))
+        said = f"{method} {path}: {status} {message}".rstrip()
         if status == 401:
             return AriRefused(f"{said}: Asterisk does not accept user {self._user} with this password (ari.conf)")
         if status == 403:
             return AriRefused(f"{said}: user {self._user} may not write; set read_only = no for it in ari.conf")
-        if status == 404 and path.startswith(self._application):
-            return NotConnected(said)
+        if status == 404:
+            return (NotConnected if path.startswith(self._application) else AriNotFound)(said, message)
         return AriError(said)
 
 

@@ -32,6 +32,7 @@ from arimonitor_runner.settings import (
     AriSettings,
     BrokerSettings,
     DirectorySettings,
+    JournalSettings,
     LogSettings,
     OutboxSettings,
     Settings,
@@ -116,6 +117,7 @@ def _settings(server: PlaybackServer, folder: Path) -> Settings:
         directory=DirectorySettings(folder=FOLDER),
         broker=BrokerSettings(mode="local"),
         outbox=OutboxSettings(path=folder / "outbox.db"),
+        journal=JournalSettings(folder=folder / "journal"),
     )
 
 

@@ -23,6 +23,7 @@ class RecordedPbx:
 
     def __init__(self) -> None:
         self._channels: dict[str, Json] = {}
+        self._variables: dict[str, dict[str, str]] = {}
         self._ended: set[str] = set()
         self._bridges: dict[str, Json] = {}
         self._endpoints: dict[tuple[str, str], Json] = {}
@@ -37,6 +38,9 @@ class RecordedPbx:
     def apply(self, event: Json) -> None:
         """Follow one event; one that is about something else changes nothing."""
         kind = event.get("type")
+        match event:
+            case {"type": "ChannelVarset", "channel": {"id": channel_id}, "variable": name, "value": value}:
+                self._variables.setdefault(channel_id, {})[name] = value
         for thing in _snapshots(event):
             if "dialplan" in thing:
                 self._follow_channel(thing, ended=kind == "ChannelDestroyed")
@@ -52,6 +56,13 @@ class RecordedPbx:
     def find_channel(self, channel_id: str) -> Json | None:
         """Answer of `GET /channels/{id}`."""
         return self._channels.get(channel_id)
+
+    def find_variable(self, channel_id: str, name: str) -> str | None:
+        """Value of a channel's variable: of its snapshot, or of the events that set it; None: not set, or not told."""
+        shown = self._channels.get(channel_id, {}).get("channelvars", {})
+        value = shown.get(name) or self._variables.get(channel_id, {}).get(name)
+        # A variable that a snapshot shows as empty is not set; a function always has a value.
+        return value or (shown.get(name) if "(" in name else None)
 
     def list_bridges(self) -> list[Json]:
         """Answer of `GET /bridges`; may be empty."""
@@ -75,6 +86,7 @@ class RecordedPbx:
     def _follow_channel(self, channel: Json, *, ended: bool) -> None:
         if ended:
             self._channels.pop(channel["id"], None)
+            self._variables.pop(channel["id"], None)
             self._ended.add(channel["id"])
         elif channel["id"] not in self._ended:
             # Asterisk's topics have no mutual order: a bridge may still speak of a channel that is gone.

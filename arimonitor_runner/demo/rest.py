@@ -109,10 +109,10 @@ class _Routes:
         return _found(self._server.pbx.find_channel(request.match_info["id"]), "Channel not found")
 
     async def get_variable(self, request: web.Request) -> web.Response:
-        channel = self._server.pbx.find_channel(request.match_info["id"])
-        if channel is None:
-            return _refuse(404, "Channel not found")
-        value = channel.get("channelvars", {}).get(request.query.get("variable", ""))
+        pbx, channel_id = self._server.pbx, request.match_info["id"]
+        if pbx.find_channel(channel_id) is None:
+            return _refuse(404, "Provided channel was not found")
+        value = pbx.find_variable(channel_id, request.query.get("variable", ""))
         return _found(None if value is None else {"value": value}, "Provided variable was not found")
 
     async def list_bridges(self, _: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,12 @@ class FakeAri:
         self.answers: dict[str, Any] = {"channels": [], "bridges": [], "endpoints": []}
         self.before_answer: dict[str, list[dict[str, Any]]] = {}
         """Events to send before a GET of that name is answered."""
+        self.variables: dict[str, dict[str, str]] = {}
+        """By id of the channels that exist, whether listed or not; those that are listed exist without it."""
+        self.orphans: set[str] = set()
+        """Ids that are listed and do not exist."""
+        self.after_answer: Callable[[str], None] = lambda _path: None
+        """Called with the path of each answered GET: the time to change things."""
         self.read_only = False
         self.hang_handshake = False
         self.hang_rest: set[str] = set()
@@ -124,12 +131,31 @@ class FakeAri:
             response = await self._application(request, path)
         elif path == "asterisk/info":
             response = web.json_response({"status": {"startup_time": self.startup_time}})
+        elif path.startswith("channels/"):
+            response = self._channel(request, path)
         else:
             for event in self.before_answer.get(path, []):
                 await self.send(event)
             response = web.json_response(self.answers[path])
+        self.after_answer(path)
         await self._note()
         return response
+
+    def _channel(self, request: web.Request, path: str) -> web.StreamResponse:
+        """Asterisk's two views of a channel: its cache of snapshots, and the channel itself."""
+        one = path.removeprefix("channels/").removesuffix("/variable")
+        shown = {channel["id"]: channel for channel in self.answers["channels"]}
+        if not path.endswith("/variable"):
+            if one not in shown and one not in self.variables:
+                return web.json_response({"message": "Channel not found"}, status=404)
+            return web.json_response(shown.get(one) or {"id": one})
+        if one in self.orphans or (one not in shown and one not in self.variables):
+            return web.json_response({"message": "Provided channel was not found"}, status=404)
+        name = request.query["variable"]
+        value = self.variables.get(one, {}).get(name, one if "(" in name else None)
+        if value is None:
+            return web.json_response({"message": "Provided variable was not found"}, status=404)
+        return web.json_response({"value": value})
 
     async def _application(self, request: web.Request, path: str) -> web.StreamResponse:
         if self.socket is None or self.late_registrations > 0:

@@ -141,7 +141,10 @@ def test_each_loss_is_told_once_and_everything_is_asked_anew(run):
     inputs, filters, counts = run(scenario())
     assert inputs == ["ConnectionRestored", 1, "ConnectionLost", "ConnectionRestored", 2]
     assert filters == 2
-    assert counts == {"connections": 2, "losses": 1, "failures": 0, "overruns": 0, "refreshes": 0}
+    assert counts == {
+        "connections": 2, "losses": 1, "failures": 0, "overruns": 0, "refreshes": 0,
+        "orphans": 0, "unlisted": 0, "requests": 14,
+    }  # fmt: skip
 
 
 def test_a_connection_lost_while_it_starts_is_no_loss(run):
