@@ -1,15 +1,19 @@
-"""The one loop: inputs into the core, its effects out of it.
+"""The one loop: inputs into the journal and the core, its effects out of it.
 
-Inputs are handled in batches, as many as wait. What a batch decided to publish is committed in one transaction, while
-the next batch is already handled; nothing is offered to the sink before its commit. At most one commit is under way, so
-a slow disk slows this loop down and never the task that reads Asterisk's socket.
+Inputs are handled in batches, as many as wait. A batch is in the journal before the core sees it. What it decided to
+publish is committed in one transaction, together with a mark that says how far in the journal that was; the next batch
+is handled meanwhile. Nothing is offered to the sink before its commit. At most one commit is under way, so a slow disk
+slows this loop down and never the task that reads Asterisk's socket.
+
+So after a crash at any instant the journal has every input that can have had an effect, and the mark says which of
+their effects are done: what lies above it is decided again, to the same bytes, and stored then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -19,7 +23,7 @@ from attrs import asdict, define
 
 from arimonitor_core.effects import Diagnostic, Effect, PrintEvent, PublishMessage
 from arimonitor_core.inputs import DeadlineReached, Input
-from arimonitor_runner.input_queue import InputQueue, now
+from arimonitor_runner.input_queue import InputQueue
 from arimonitor_runner.sinks import Sink, StoredMessage
 
 BATCH_MAX = 500
@@ -45,6 +49,14 @@ class Store(Protocol):
 
     async def append(self, messages: Sequence[PublishMessage], *, marks: Mapping[str, int] | None = None) -> Appended:
         """Commit messages to disk."""
+        ...
+
+
+class Journal(Protocol):
+    """What the loop needs of the journal."""
+
+    async def append(self, records: Sequence[Input]) -> int:
+        """Write inputs down; gives the position of the last one."""
         ...
 
 
@@ -77,6 +89,19 @@ class Appended(Protocol):
         ...
 
 
+@define
+class Checkpoints:
+    """When and how the core's state is kept, so that a restart need not begin at the beginning."""
+
+    take: Callable[[], bytes]
+    """The state as it is now; called between two inputs."""
+    keep: Callable[[int, bytes], Awaitable[None]]
+    """Keep the state that belongs to a journal position."""
+    interval_s: float
+    first_s: float = 10.0
+    """Sooner after a start: should it crash again and again, the journal to be replayed does not grow each time."""
+
+
 class Observer:
     """Looks on: a live table, a test. Override what is of interest; whatever it does, it does at once."""
 
@@ -92,7 +117,10 @@ class Counts:
     """What happened since the start."""
 
     inputs: int = 0
+    faults: int = 0
+    """Inputs that the core failed at."""
     batches: int = 0
+    checkpoints: int = 0
     messages: int = 0
     repeated: int = 0
     conflicting: int = 0
@@ -104,10 +132,15 @@ def callnumber_mark(server: str) -> str:
     return f"callnumber/{server}"
 
 
+def journal_mark(server: str) -> str:
+    """Name of the outbox's mark for the journal position up to which all effects are in it."""
+    return f"journal/{server}"
+
+
 class CoreLoop:
     """Runs the core. One task, no locks."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the parts are joined here
         self,
         core: Core,
         queue: InputQueue,
@@ -115,6 +148,9 @@ class CoreLoop:
         sink: Sink,
         *,
         server: str,
+        journal: Journal,
+        checkpoints: Checkpoints | None = None,
+        clock: Callable[[], float] = time.time,
         default_vhost: str = "",
         observers: Sequence[Observer] = (),
         on_print: Callable[[PrintEvent], None] = lambda _event: None,
@@ -126,7 +162,10 @@ class CoreLoop:
             queue: where inputs come from.
             store: where messages are kept.
             sink: where they go.
-            server: this PBX's name, for the call-number mark.
+            server: this PBX's name, for the marks.
+            journal: where inputs are written down first.
+            checkpoints: keeps the core's state now and then.
+            clock: Unix seconds.
             default_vhost: vhost of messages that belong to no client.
             observers: told of everything.
             on_print: shows an event to the operator.
@@ -135,69 +174,108 @@ class CoreLoop:
         self._queue = queue
         self._store = store
         self._sink = sink
-        self._mark = callnumber_mark(server)
+        self._journal = journal
+        self._checkpoints = checkpoints
+        self._clock = clock
+        self._callnumber_mark = callnumber_mark(server)
+        self._journal_mark = journal_mark(server)
         self._default_vhost = default_vhost
         self._observers = tuple(observers)
         self._on_print = on_print
         self._commit: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._checkpoint_at = clock() + checkpoints.first_s if checkpoints is not None else float("inf")
+        self._asked: list[asyncio.Future[int]] = []
         self._is_stopping = False
+        self.position = 0
+        """Journal position of the last input handled; 0 before the first one."""
         self.counts = Counts()
 
     def statistics(self) -> dict[str, int]:
         """The counts, by name."""
         return asdict(self.counts)
 
+    async def resume(self, messages: Sequence[tuple[int, PublishMessage]]) -> None:
+        """Store what a crash kept from being stored: messages with the positions of the inputs that caused them."""
+        if messages:
+            await self._publish([message for _, message in messages], messages[-1][0])
+
     async def run(self) -> None:
         """Handle inputs as they come and deadlines as they pass, until `stop`. Do not cancel it: it holds messages."""
         try:
             while not self._is_stopping:
                 await self._handle(await self._next_batch())
+                if self._is_checkpoint_due():
+                    await self._checkpoint()
                 # With inputs always waiting nothing above suspends, and the reader must have its turn.
                 await asyncio.sleep(0)
             while batch := self._queue.take(BATCH_MAX):
                 await self._handle(batch)
+            if self._checkpoints is not None and self.position:
+                await self._checkpoint()
         finally:
             await self._committed()
+            await self._kept()
 
     def stop(self) -> None:
-        """Let `run` handle what waits in the queue, commit everything, and return."""
+        """Let `run` handle what waits in the queue, commit everything, keep the state, and return."""
         self._is_stopping = True
         self._queue.wake()
 
+    async def checkpoint(self) -> int:
+        """Have the state kept now; gives its position. Raises RuntimeError where no checkpoints are kept."""
+        if self._checkpoints is None:
+            raise RuntimeError("this loop keeps no checkpoints")
+        asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._queue.wake()
+        return await asked
+
     async def _next_batch(self) -> Sequence[Input]:
         """Wait for inputs; a deadline counts only when none waits, because an input deals with it as well."""
-        while not (batch := self._queue.take(BATCH_MAX)) and not self._is_stopping:
+        while not (batch := self._queue.take(BATCH_MAX)) and not self._is_stopping and not self._asked:
             due = self._core.next_deadline()
             if due is None:
                 await self._queue.wait()
                 continue
-            delay_s = due - time.time()
-            if delay_s <= 0:
-                return (DeadlineReached(received_at=max(now(), due)),)
+            now = self._clock()
+            if now >= due:
+                return (DeadlineReached(received_at=max(_whole_microseconds(now), due)),)
             with suppress(TimeoutError):
-                async with asyncio.timeout(delay_s):
+                async with asyncio.timeout(due - now):
                     await self._queue.wait()
         return batch
 
     async def _handle(self, batch: Sequence[Input]) -> None:
-        """Run a batch through the core and see to its effects. What was decided is kept, also where the core fails."""
+        """Write a batch down, run it through the core and see to its effects."""
+        if not batch:
+            return
+        position = await self._journal.append(batch)
         messages: list[PublishMessage] = []
-        try:
-            for item in batch:
-                effects = self._core.handle(item)
-                for effect in effects:
-                    if isinstance(effect, PublishMessage):
-                        messages.append(effect)
-                    else:
-                        self._tell(effect)
-                for observer in self._observers:
-                    observer.handled(item, effects)
-                self.counts.inputs += 1
-        finally:
-            if messages:
-                await self._committed()
-                self._commit = asyncio.create_task(self._publish(messages), name="commit")
+        for item in batch:
+            effects = self._decide(item)
+            for effect in effects:
+                if isinstance(effect, PublishMessage):
+                    messages.append(effect)
+                else:
+                    self._tell(effect)
+            for observer in self._observers:
+                observer.handled(item, effects)
+        self.position = position
+        self.counts.inputs += len(batch)
         self.counts.batches += 1
+        if messages:
+            await self._committed()
+            self._commit = asyncio.create_task(self._publish(messages, position), name="commit")
+
+    def _decide(self, item: Input) -> Sequence[Effect]:
+        """Ask the core. One that fails at an input would fail at it again after every restart: so the loop goes on."""
+        try:
+            return self._core.handle(item)
+        except Exception:
+            self.counts.faults += 1
+            _log.exception("the core failed at an input; it is in the journal", kind=type(item).__name__)
+            return ()
 
     async def _committed(self) -> None:
         """Wait for the commit under way, if there is one; raises what it raised."""
@@ -205,16 +283,48 @@ class CoreLoop:
         if commit is not None:
             await commit
 
-    async def _publish(self, messages: list[PublishMessage]) -> None:
+    async def _publish(self, messages: list[PublishMessage], position: int) -> None:
         """Store, then offer."""
         if self._default_vhost:
             messages = [m if m.vhost else msgspec.structs.replace(m, vhost=self._default_vhost) for m in messages]
-        marks = {self._mark: max(message.callnumber for message in messages)}
+        numbers = max(message.callnumber for message in messages)
+        marks = {self._callnumber_mark: numbers, self._journal_mark: position}
         appended = await self._store.append(messages, marks=marks)
         self._sink.offer(appended.stored)
         for observer in self._observers:
             observer.stored(appended.stored)
         self._count(appended)
+
+    def _is_checkpoint_due(self) -> bool:
+        return bool(self._asked) or self._clock() >= self._checkpoint_at
+
+    async def _checkpoint(self) -> None:
+        """Keep the state as it is now, in the background. A state is kept only once all its effects are stored."""
+        checkpoints = self._checkpoints
+        assert checkpoints is not None  # noqa: S101  # our own invariant: without them none is ever due
+        await self._kept()
+        position, document = self.position, checkpoints.take()
+        await self._committed()
+        asked, self._asked = self._asked, []
+        self._keeping = asyncio.create_task(self._keep(position, document, asked), name="checkpoint")
+        self._checkpoint_at = self._clock() + checkpoints.interval_s
+
+    async def _keep(self, position: int, document: bytes, asked: Sequence[asyncio.Future[int]]) -> None:
+        """A state that cannot be kept is no harm: the journal is what counts."""
+        assert self._checkpoints is not None  # noqa: S101  # see `_checkpoint`
+        try:
+            await self._checkpoints.keep(position, document)
+        except OSError as error:
+            _log.error("the snapshot could not be written; the journal goes on", reason=str(error))
+            _answer(asked, error)
+        else:
+            self.counts.checkpoints += 1
+            _answer(asked, position)
+
+    async def _kept(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            await keeping
 
     def _count(self, appended: Appended) -> None:
         counts = self.counts
@@ -238,3 +348,18 @@ class CoreLoop:
             return
         context = {"call": effect.call_id} if effect.call_id else {}
         getattr(_log, effect.severity)(effect.reason, detail=effect.detail, **context)
+
+
+def _whole_microseconds(seconds: float) -> float:
+    """A time that a record can hold."""
+    return round(seconds, 6)
+
+
+def _answer(asked: Sequence[asyncio.Future[int]], result: int | OSError) -> None:
+    for future in asked:
+        if future.done():
+            continue
+        if isinstance(result, int):
+            future.set_result(result)
+        else:
+            future.set_exception(result)

@@ -1,7 +1,12 @@
 """The composition root: makes the parts, joins them, runs them, and takes them down in the order that loses nothing.
 
-Start: outbox, core, sink, health check, ARI. Stop: ARI first, then what is queued is handled and committed, then the
-sink delivers what it can in the time it has, then connections and files are closed.
+Start: lock, outbox, the state that the journal holds, sink, health check, ARI. Stop: ARI first, then what is queued is
+handled, committed and kept as a snapshot, then the sink delivers what it can in the time it has, then files are closed
+and the lock is freed.
+
+A daemon that finds the lock held by one of the same ARI application takes over from it: it connects first, which makes
+Asterisk turn from the old one to the new one between two events; the old one handles what it heard and leaves; its
+journal's end is where the new one, whose events have waited in memory, goes on.
 """
 
 from __future__ import annotations
@@ -11,29 +16,40 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, closing, contextmanager
 from enum import IntEnum
+from typing import Any
 
 import structlog
 from attrs import Factory, define, frozen
 
 from arimonitor_core.directory import Directory
 from arimonitor_core.effects import PrintEvent
+from arimonitor_core.inputs import ConnectionLost, ConnectionReplaced, DirectoryChanged
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.policies import Policies
+from arimonitor_core.snapshot import take_snapshot
 from arimonitor_runner.ari import AriFeed
+from arimonitor_runner.ari.errors import AriError
 from arimonitor_runner.broker import Broker
+from arimonitor_runner.control import CommandError, ControlServer
 from arimonitor_runner.directory_sources.text import LoadedDirectory, load_directory
 from arimonitor_runner.health import wait_for_ami, wait_for_ari
-from arimonitor_runner.input_queue import InputQueue
-from arimonitor_runner.loop import CoreLoop, Observer, callnumber_mark
+from arimonitor_runner.input_queue import InputQueue, now
+from arimonitor_runner.journal import Journal, JournalError, SnapshotStore, prune
+from arimonitor_runner.loop import Checkpoints, CoreLoop, Observer, callnumber_mark, journal_mark
 from arimonitor_runner.outbox import Outbox, OutboxError
 from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
+from arimonitor_runner.recovery import Recovered, recover
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.sinks import LocalSink, MessageStore, Sink, StoredMessage
+from arimonitor_runner.state_lock import Owner, StateLock
+from arimonitor_runner.successor import Successor
+from arimonitor_runner.systemd import notify_ready, notify_stopping
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANDOVER_SIGNAL = signal.SIGHUP
 
 _log = structlog.get_logger()
 
@@ -78,13 +94,15 @@ async def run_daemon(settings: Settings, seams: Seams | None = None) -> ExitStat
         return ExitStatus.MISCONFIGURED
     stop = seams.stop or asyncio.Event()
     try:
-        with pid_lock(settings.pid_file), _signals(stop, enabled=seams.handle_signals):
+        successor = Successor()
+        actions = dict.fromkeys(_STOP_SIGNALS, stop.set) | {_HANDOVER_SIGNAL: successor.start}
+        with _signals(actions if seams.handle_signals else {}), closing(successor):
             return await _Daemon(settings, loaded.directory, seams, stop).run()
     except AlreadyRunning as error:
         _log.error("another daemon runs", reason=str(error))
         return ExitStatus.LOCKED
-    except OutboxError as error:
-        _log.error("the outbox cannot be used", reason=str(error))
+    except (OutboxError, JournalError) as error:
+        _log.error("the state on disk cannot be used", reason=str(error))
         return ExitStatus.CRASHED
 
 
@@ -114,6 +132,15 @@ def uses_broker(settings: Settings, directory: Directory) -> bool:
     return mode == "rabbitmq" or (mode == "auto" and bool(directory.mq_servers))
 
 
+@frozen
+class _Takeover:
+    """A feed that is connected already, and holds its events back."""
+
+    listening: asyncio.Task[None]
+    continues: asyncio.Future[bool]
+    """To be told whether its events follow the journal's end without a gap."""
+
+
 @define
 class _Daemon:
     """One run: the parts that live and die together."""
@@ -124,22 +151,87 @@ class _Daemon:
     stop: asyncio.Event
     failure: asyncio.Future[None] = Factory(lambda: asyncio.get_running_loop().create_future())
     """Done when a part failed in the background."""
+    monitor: Monitor | None = None
 
     async def run(self) -> ExitStatus:
-        async with AsyncExitStack() as stack:
-            outbox = await self._open_outbox(stack)
-            queue = InputQueue(self.settings.ari.queue_max)
-            sink = self._make_sink(outbox)
-            loop = await self._make_loop(outbox, queue, sink)
-            feed = AriFeed(self.settings.ari, queue)
-            stack.push_async_callback(sink.close)
-            await sink.start()
-            gc.freeze()  # what exists by now stays: the collector need not walk through it again and again
-            status = await self._serve(loop, feed)
-            _log.info("stopping", status=status.name.lower())
-            if not await sink.drain(self.settings.drain_timeout_s):
-                _log.warning("RabbitMQ did not confirm everything in time: the rest stays in the outbox")
+        """Serve on our state folder, at once or after its present owner."""
+        settings = self.settings
+        lock = StateLock(settings.journal.folder)
+        owner = Owner(pid=os.getpid(), application=settings.ari.application, url=settings.ari.url)
+        queue = InputQueue(settings.ari.queue_max)
+        try:
+            if lock.acquire(owner):
+                feed = AriFeed(settings.ari, queue, known_channels=self._known_channels)
+                status = await self._serve(queue, feed)
+            else:
+                status = await self._take_over(lock, owner, queue)
+        finally:
+            lock.release()
         _log.info("stopped", status=status.name.lower())
+        return status
+
+    async def _take_over(self, lock: StateLock, owner: Owner, queue: InputQueue) -> ExitStatus:
+        """Connect in the place of who owns the folder now, wait until he has left, and go on where he ended."""
+        held_by = lock.read_owner()
+        if (held_by.application, held_by.url) != (owner.application, owner.url):
+            raise AlreadyRunning(
+                f"{self.settings.journal.folder}: held by process {held_by.pid}, which listens elsewhere"
+            )
+        if self.settings.ari.mode == "outbound":
+            raise AlreadyRunning(f"{self.settings.journal.folder}: held by process {held_by.pid}; stop it first")
+        _log.info("taking over", predecessor=held_by.pid)
+        continues: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        feed = AriFeed(self.settings.ari, queue, known_channels=self._known_channels, hold=lambda: continues)
+        listening = asyncio.create_task(feed.run(), name="ari")
+        waiting = asyncio.create_task(lock.wait(owner), name="lock")
+        stopping = asyncio.create_task(self._stopped(), name="stop")
+        try:
+            await asyncio.wait({waiting, listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                waiting.result()
+                return await self._serve(queue, feed, _Takeover(listening, continues))
+            if listening.done():
+                listening.result()
+                return ExitStatus.REPLACED
+            return ExitStatus.STOPPED
+        finally:
+            for task in (listening, waiting, stopping):
+                task.cancel()
+            await asyncio.gather(listening, waiting, stopping, return_exceptions=True)
+
+    async def _serve(
+        self,
+        queue: InputQueue,
+        feed: AriFeed,
+        takeover: _Takeover | None = None,
+    ) -> ExitStatus:
+        """Go on where the journal ends, until something ends it."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            stack.enter_context(pid_lock(settings.pid_file))
+            outbox = await self._open_outbox(stack)
+            recovered, mark = await self._recover(outbox)
+            journal = await self._open_journal(stack, first_position=max(recovered.position, mark) + 1)
+            sink = self._make_sink(outbox)
+            stack.push_async_callback(sink.close)
+            loop = self._make_loop(recovered.monitor, outbox, queue, sink, journal)
+            await sink.start()
+            await loop.resume(recovered.messages)
+            is_continued = takeover is not None and recovered.was_replaced
+            self._begin(queue, recovered, is_continued=is_continued)
+            await self._open_control(stack, loop, feed)
+            if takeover is not None:
+                listening = takeover.listening
+                takeover.continues.set_result(is_continued)
+            else:
+                listening = asyncio.create_task(self._listen(feed), name="ari")
+            gc.freeze()  # what exists by now stays: the collector need not walk through it again and again
+            notify_ready()
+            status = await self._run_parts(loop, feed, listening, queue, journal)
+            notify_stopping()
+            _log.info("stopping", status=status.name.lower())
+            if not await sink.drain(settings.drain_timeout_s):
+                _log.warning("RabbitMQ did not confirm everything in time: the rest stays in the outbox")
         return status
 
     async def _open_outbox(self, stack: AsyncExitStack) -> Outbox:
@@ -154,6 +246,28 @@ class _Daemon:
         stack.push_async_callback(outbox.close)
         return outbox
 
+    async def _recover(self, outbox: Outbox) -> tuple[Recovered, int]:
+        """The state that the disk holds, and the journal position up to which its effects are in the outbox."""
+        settings = self.settings
+        mark = await outbox.mark(journal_mark(settings.server))
+        recovered = await recover(
+            settings.journal.folder,
+            server=settings.server,
+            directory=self.directory,
+            policies=make_policies(settings),
+            mark=mark,
+            first_callnumber=await outbox.mark(callnumber_mark(settings.server)) + 1,
+        )
+        self.monitor = recovered.monitor
+        self.seams.on_start(recovered.monitor)
+        return recovered, mark
+
+    async def _open_journal(self, stack: AsyncExitStack, *, first_position: int) -> Journal:
+        journal = Journal(self.settings.journal.folder, self.settings.journal, on_trouble=_tell_of_journal)
+        await journal.open(first_position=first_position)
+        stack.push_async_callback(journal.close)
+        return journal
+
     def _is_broker(self) -> bool:
         return self.seams.make_sink is None and uses_broker(self.settings, self.directory)
 
@@ -166,47 +280,85 @@ class _Daemon:
         _log.warning("no MQ server: messages are only logged, and then forgotten")
         return LocalSink(outbox, _log_message)
 
-    async def _make_loop(self, outbox: Outbox, queue: InputQueue, sink: Sink) -> CoreLoop:
-        settings, seams = self.settings, self.seams
-        highest = await outbox.mark(callnumber_mark(settings.server))
-        monitor = Monitor(
-            server=settings.server,
-            directory=self.directory,
-            policies=make_policies(settings),
-            first_callnumber=highest + 1,
-        )
-        seams.on_start(monitor)
+    def _make_loop(self, monitor: Monitor, outbox: Outbox, queue: InputQueue, sink: Sink, journal: Journal) -> CoreLoop:
+        settings = self.settings
+        keeper = _Keeper(settings)
         return CoreLoop(
             monitor,
             queue,
             outbox,
             sink,
             server=settings.server,
+            journal=journal,
+            checkpoints=Checkpoints(
+                take=lambda: take_snapshot(monitor),
+                keep=keeper.keep,
+                interval_s=settings.journal.snapshot_interval_s,
+            ),
             default_vhost=settings.directory.default_vhost,
-            observers=seams.observers,
+            observers=self.seams.observers,
             on_print=_print_event,
         )
 
-    async def _serve(self, loop: CoreLoop, feed: AriFeed) -> ExitStatus:
-        """Listen until something ends it; afterwards all that was heard is handled and committed."""
+    def _begin(self, queue: InputQueue, recovered: Recovered, *, is_continued: bool) -> None:
+        """Tell the core of the pause since the journal's last input, and of the directory as it is now."""
+        # Asterisk itself keeps the events of the pause where it dials us.
+        was_deaf = not is_continued and self.settings.ari.mode == "inbound"
+        if was_deaf and recovered.position and recovered.monitor.lost_at is None:
+            queue.put_anyway(ConnectionLost(received_at=recovered.last_at))
+        queue.put_anyway(DirectoryChanged(received_at=now(), directory=self.directory))
+
+    async def _open_control(self, stack: AsyncExitStack, loop: CoreLoop, feed: AriFeed) -> None:
+        async def recover_calls(_request: Mapping[str, Any]) -> Mapping[str, Any]:
+            try:
+                await feed.refresh()
+            except AriError as error:
+                raise CommandError(str(error)) from error
+            return {}
+
+        async def keep_snapshot(_request: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {"position": await loop.checkpoint()}
+
+        control = ControlServer(self.settings.journal.folder, {"recover": recover_calls, "snapshot": keep_snapshot})
+        await control.start()
+        stack.push_async_callback(control.close)
+
+    async def _run_parts(
+        self, loop: CoreLoop, feed: AriFeed, listening: asyncio.Task[None], queue: InputQueue, journal: Journal
+    ) -> ExitStatus:
+        """Listen until something ends it; afterwards all that was heard is handled, committed and kept."""
         looping = asyncio.create_task(loop.run(), name="loop")
-        listening = asyncio.create_task(self._listen(feed), name="ari")
         stopping = asyncio.create_task(self._stopped(), name="stop")
         try:
             await asyncio.wait({looping, listening, stopping, self.failure}, return_when=asyncio.FIRST_COMPLETED)
             replaced = listening.done() and not listening.cancelled() and listening.exception() is None
         finally:
+            was_up = feed.is_up
             for task in (listening, stopping):
                 task.cancel()
             await asyncio.gather(listening, stopping, return_exceptions=True)
+            if was_up and self.settings.ari.mode == "inbound":
+                queue.put_anyway(ConnectionLost(received_at=now()))
+            elif feed.was_replaced_while_up:
+                queue.put_anyway(ConnectionReplaced(received_at=now()))
             loop.stop()
-            await asyncio.wait({looping})
+            await self._await_loop(looping, journal)
         crashes = [part for part in (looping, listening, self.failure) if _crashed(part)]
         for part in crashes:
             _log.error("a part of the daemon crashed", exc_info=part.exception())
         if crashes:
             return ExitStatus.CRASHED
         return ExitStatus.REPLACED if replaced and not self.stop.is_set() else ExitStatus.STOPPED
+
+    async def _await_loop(self, looping: asyncio.Task[None], journal: Journal) -> None:
+        """Give the loop time to finish, but not for ever: a full disk may never have room again."""
+        done, _ = await asyncio.wait({looping}, timeout=max(self.settings.drain_timeout_s, 1.0))
+        if not done:
+            _log.error(
+                "the disk takes nothing: what is still in memory is given up, Asterisk will be asked at the next start"
+            )
+            await journal.close()
+            await asyncio.wait({looping})
 
     async def _stopped(self) -> None:
         await self.stop.wait()
@@ -216,10 +368,42 @@ class _Daemon:
         await asyncio.gather(wait_for_ari(self.settings.ari), wait_for_ami(self.settings.ami))
         await feed.run()
 
+    def _known_channels(self) -> Collection[str]:
+        return self.monitor.channel_ids() if self.monitor is not None else ()
+
     def _fail(self, error: BaseException) -> None:
         """A part failed where nobody awaits it: the daemon ends, and its supervisor starts it anew."""
         if not self.failure.done():
             self.failure.set_exception(error)
+
+
+class _Keeper:
+    """Keeps snapshots, and of the journal what they need and the operator wants."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings.journal
+        self._store = SnapshotStore(settings.journal.folder, kept=settings.journal.snapshots_kept)
+
+    async def keep(self, position: int, document: bytes) -> None:
+        """Write one and remove what nobody needs any more. Raises OSError."""
+        await asyncio.to_thread(self._keep, position, document)
+
+    def _keep(self, position: int, document: bytes) -> None:
+        self._store.write(position, document)
+        prune(
+            self._settings.folder,
+            keep_after=self._store.oldest_position(),
+            keep_s=self._settings.keep_s,
+            keep_bytes=self._settings.keep_bytes,
+            now=now(),
+        )
+
+
+def _tell_of_journal(trouble: str | None) -> None:
+    if trouble is None:
+        _log.info("the journal can be written again")
+    else:
+        _log.error("the journal cannot be written: events wait in memory until it can", reason=trouble)
 
 
 def _crashed(part: asyncio.Future[None]) -> bool:
@@ -227,16 +411,15 @@ def _crashed(part: asyncio.Future[None]) -> bool:
 
 
 @contextmanager
-def _signals(stop: asyncio.Event, *, enabled: bool) -> Iterator[None]:
-    """Set the event at SIGTERM and SIGINT."""
+def _signals(actions: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
+    """Act at these signals."""
     loop = asyncio.get_running_loop()
-    signals = _STOP_SIGNALS if enabled else ()
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
+    for number, action in actions.items():
+        loop.add_signal_handler(number, action)
     try:
         yield
     finally:
-        for number in signals:
+        for number in actions:
             loop.remove_signal_handler(number)
 
 

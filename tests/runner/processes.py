@@ -100,6 +100,7 @@ def daemon_arguments(url: str, folder: str, directory: str, **settings: str) -> 
         "ari-backoff-first-s": "0.05",
         "directory-folder": directory,
         "outbox-path": f"{folder}/outbox.db",
+        "journal-folder": f"{folder}/journal",
         "pid-file": f"{folder}/run/arimonitor.pid",
         "logs-format": "json",
         "broker-backoff-max-s": "0.2",

@@ -1,6 +1,7 @@
 """The loop: every input into the core, every effect out of it, nothing offered before it is on disk."""
 
 import asyncio
+import sqlite3
 import time
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ import structlog
 from arimonitor_core.effects import Diagnostic, PrintEvent
 from arimonitor_core.inputs import AriEventReceived, DeadlineReached
 from arimonitor_runner.input_queue import InputQueue, now
-from arimonitor_runner.loop import BATCH_MAX, CoreLoop, Observer, callnumber_mark
+from arimonitor_runner.loop import BATCH_MAX, Checkpoints, CoreLoop, Observer, callnumber_mark, journal_mark
 from arimonitor_runner.outbox import Outbox
 from arimonitor_runner.sinks import LocalSink
 from tests.runner.waiting import until
@@ -40,6 +41,21 @@ def event(number):
     return AriEventReceived(now(), str(number).encode())
 
 
+class MemoryJournal:
+    """Counts positions and remembers what it was given."""
+
+    def __init__(self, position=0):
+        self.position = position
+        self.records = []
+
+    async def append(self, records):
+        """One more position for each."""
+        await asyncio.sleep(0)
+        self.records += records
+        self.position += len(records)
+        return self.position
+
+
 class Running:
     """A loop with a real outbox and a local sink, and what came out."""
 
@@ -60,7 +76,7 @@ async def running(path, core, **options):
     delivered = []
     sink = LocalSink(outbox, lambda message: delivered.append(message.message_id))
     queue = InputQueue(100_000)
-    loop = CoreLoop(core, queue, outbox, sink, server="pbx", **options)
+    loop = CoreLoop(core, queue, outbox, sink, server="pbx", **{"journal": MemoryJournal(), **options})
     parts = Running(core, queue, outbox, sink, loop)
     parts.delivered = delivered
     task = asyncio.create_task(loop.run())
@@ -121,7 +137,7 @@ def test_nothing_is_offered_before_it_is_on_disk(outbox_path, message, run):
         await outbox.open()
         queue = InputQueue(10)
         core = ScriptedCore(lambda item: [message(item.raw.decode())])
-        loop = CoreLoop(core, queue, outbox, Sink(), server="pbx", observers=[Watch()])
+        loop = CoreLoop(core, queue, outbox, Sink(), server="pbx", journal=MemoryJournal(), observers=[Watch()])
         queue.put(event(1))
         loop.stop()
         await loop.run()
@@ -265,8 +281,8 @@ def test_stopping_handles_what_is_queued(outbox_path, message, run):
     assert len(run(scenario())) == 3 * BATCH_MAX
 
 
-def test_a_core_that_fails_ends_the_loop_but_loses_no_decision(outbox_path, message, run):
-    """The exception comes out, and what was decided before it is delivered."""
+def test_an_input_that_the_core_fails_at_is_counted_and_passed(outbox_path, message, run):
+    """It is in the journal: a daemon that ended here would end here again after every restart."""
 
     def effects_of(item):
         if item.raw == b"2":
@@ -274,20 +290,146 @@ def test_a_core_that_fails_ends_the_loop_but_loses_no_decision(outbox_path, mess
         return [message(item.raw.decode())]
 
     async def scenario():
-        outbox = Outbox(outbox_path)
-        await outbox.open()
-        delivered = []
-        queue = InputQueue(10)
-        sink = LocalSink(outbox, delivered.append)
-        loop = CoreLoop(ScriptedCore(effects_of), queue, outbox, sink, server="pbx")
-        for number in (0, 1, 2, 3):
-            queue.put(event(number))
-        with pytest.raises(RuntimeError, match="a fault in the core"):
-            await loop.run()
-        await outbox.close()
-        return [stored.message_id for stored in delivered]
+        async with running(outbox_path, ScriptedCore(effects_of)) as parts:
+            parts.feed(*(event(n) for n in range(4)))
+            await until(lambda: len(parts.delivered) == 3)
+            return parts.delivered, parts.loop.counts.faults
 
-    assert run(scenario()) == ["0:open", "1:open"]
+    with structlog.testing.capture_logs() as logs:
+        delivered, faults = run(scenario())
+    assert (delivered, faults) == (["0:open", "1:open", "3:open"], 1)
+    assert [log["kind"] for log in logs if log["log_level"] == "error"] == ["AriEventReceived"]
+
+
+def test_an_input_is_in_the_journal_before_the_core_sees_it(outbox_path, run):
+    """Inputs and deadlines alike."""
+    journal = MemoryJournal()
+    known = []
+
+    class Core(ScriptedCore):
+        def handle(self, item):
+            """Look into the journal."""
+            known.append(item in journal.records)
+            return super().handle(item)
+
+    async def scenario():
+        core = Core()
+        async with running(outbox_path, core, journal=journal) as parts:
+            core.deadline = time.time() - 1
+            parts.feed(*(event(n) for n in range(BATCH_MAX + 1)))
+            await until(lambda: core.deadline is None)
+            return parts.loop.position
+
+    assert run(scenario()) == BATCH_MAX + 2
+    assert known == [True] * (BATCH_MAX + 2)
+
+
+def test_messages_are_stored_with_the_position_that_caused_them(outbox_path, message, run):
+    """The mark in the same commit; what a crash kept from being stored is stored first, with its own."""
+
+    async def scenario():
+        async with running(outbox_path, ScriptedCore(lambda item: [message("new")]), journal=MemoryJournal(7)) as parts:
+            await parts.loop.resume([(5, message("older")), (6, message("old"))])
+            marks = [await parts.outbox.mark(journal_mark("pbx"))]
+            parts.feed(event(1))
+            await until(lambda: len(parts.delivered) == 3)
+            return parts.delivered, [*marks, await parts.outbox.mark(journal_mark("pbx"))]
+
+    assert run(scenario()) == (["older:open", "old:open", "new:open"], [6, 8])
+
+
+class Shelf:
+    """Where checkpoints go: remembers them, and what was in the outbox by then."""
+
+    def __init__(self, outbox_path, clock, *, error=None):
+        self.outbox_path, self.clock, self.error = outbox_path, clock, error
+        self.kept = []
+        self.wanted = 0
+        self.checkpoints = Checkpoints(take=self.take, keep=self.keep, interval_s=100, first_s=10)
+
+    def take(self):
+        """The state is a number."""
+        self.wanted += 1
+        return b"%d" % self.wanted
+
+    async def keep(self, position, document):
+        """Note it."""
+        if self.error is not None:
+            raise self.error
+        with sqlite3.connect(self.outbox_path) as connection:
+            (mark,) = connection.execute("SELECT value FROM meta WHERE key = 'mark/journal/pbx'").fetchone()
+        connection.close()
+        self.kept.append((position, document, int(mark)))
+
+
+@pytest.fixture
+def clock():
+    """Time that stands still until it is told."""
+
+    class Clock:
+        now = 1000.0
+
+        def __call__(self):
+            return self.now
+
+    return Clock()
+
+
+def test_the_state_is_kept_now_and_then_and_at_the_end(outbox_path, message, clock, run):
+    """Ten seconds after the start, then by interval, on demand, at the stop; never before its effects are stored."""
+    shelf = Shelf(outbox_path, clock)
+
+    async def scenario():
+        core = ScriptedCore(lambda item: [message(item.raw.decode())])
+        async with running(outbox_path, core, checkpoints=shelf.checkpoints, clock=clock) as parts:
+            for number, now in enumerate((1009, 1010, 1109, 1110, 1111)):
+                clock.now = now
+                parts.feed(event(number))
+                await until(lambda wanted=number: len(parts.delivered) > wanted)
+            await until(lambda: len(shelf.kept) == 2)
+            asked = await parts.loop.checkpoint()
+            parts.feed(event(9))
+        return asked, parts.loop.counts.checkpoints
+
+    asked, count = run(scenario())
+    assert [(position, document) for position, document, _ in shelf.kept] == [
+        (2, b"1"),
+        (4, b"2"),
+        (5, b"3"),
+        (6, b"4"),
+    ]
+    assert all(mark >= position for position, _, mark in shelf.kept)
+    assert (asked, count) == (5, 4)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_no_harm(outbox_path, message, clock, run):
+    """Said, and told to who asked; the loop goes on."""
+    shelf = Shelf(outbox_path, clock, error=OSError(28, "No space left on device"))
+
+    async def scenario():
+        core = ScriptedCore(lambda item: [message(item.raw.decode())])
+        async with running(outbox_path, core, checkpoints=shelf.checkpoints, clock=clock) as parts:
+            parts.feed(event(1))
+            await until(lambda: parts.delivered)
+            with pytest.raises(OSError, match="No space left"):
+                await parts.loop.checkpoint()
+            parts.feed(event(2))
+            await until(lambda: len(parts.delivered) == 2)
+
+    with structlog.testing.capture_logs() as logs:
+        run(scenario())
+    assert len([log for log in logs if "snapshot could not be written" in log["event"]]) == 2
+
+
+def test_without_checkpoints_none_can_be_asked_for(outbox_path, run):
+    """A loop in a test, or a tool."""
+
+    async def scenario():
+        async with running(outbox_path, ScriptedCore()) as parts:
+            with pytest.raises(RuntimeError, match="keeps no checkpoints"):
+                await parts.loop.checkpoint()
+
+    run(scenario())
 
 
 def test_a_local_sink_delivers_what_an_earlier_run_left(outbox_path, message, run):
