@@ -1,51 +1,29 @@
 """Messages on disk between the core that decided them and the broker that confirmed them (SQLite, WAL).
 
-One thread owns the database. It takes all the work that is waiting, does it in one transaction, commits, and takes what
-has come in meanwhile: under load commits grow in size instead of number, without any timer. Nobody is told that
-something was done before the commit returned, so a message that was offered to the broker survives any crash.
-
 A message is here from the commit of `append` to the commit after its `confirm`. A crash between the broker's confirm
-and that commit makes the message go out again, with the same message_id.
+and that commit makes the message go out again, with the same message_id. Nobody is told that something was done before
+it is on disk, so a message that was offered to the broker survives any crash.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from attrs import Factory, define, field, frozen
+import structlog
+from attrs import Factory, asdict, define
 
 from arimonitor_core.effects import PublishMessage
+from arimonitor_runner.outbox_file import OutboxError, OutboxUnavailableError
+from arimonitor_runner.outbox_room import ALARM_SHARE, Level, highest_seq, make_room
+from arimonitor_runner.outbox_thread import OutboxThread
 from arimonitor_runner.sinks import StoredMessage
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE messages (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    message_id TEXT NOT NULL UNIQUE,
-    vhost TEXT NOT NULL,
-    ordering_key TEXT NOT NULL,
-    type TEXT NOT NULL,
-    routing_key TEXT NOT NULL,
-    timestamp INTEGER NOT NULL,
-    callnumber INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    created REAL NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'parked')),
-    reason TEXT NOT NULL DEFAULT ''
-) STRICT;
-CREATE INDEX messages_by_vhost ON messages (vhost, seq);
-CREATE INDEX messages_parked ON messages (vhost, ordering_key, seq) WHERE state = 'parked';
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"""
+__all__ = ["MOMENTARY_TYPES", "NO_VHOST", "Appended", "Counts", "Outbox", "OutboxError", "OutboxUnavailableError"]
 
 _INSERT = """
 INSERT INTO messages (message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body, created,
@@ -74,11 +52,17 @@ NO_VHOST = "no vhost: no number of the call belongs to a client, and directory.d
 _PARK = "UPDATE messages SET attempts = attempts + 1, state = 'parked', reason = ? WHERE seq = ?"
 _NOTE_FAILURE = "UPDATE messages SET attempts = attempts + 1, reason = ? WHERE seq = ?"
 
+_RETRY = """
+UPDATE messages SET state = 'pending' WHERE seq IN (
+    SELECT seq FROM messages WHERE state = 'parked' AND vhost = ? ORDER BY attempts, seq LIMIT ?) RETURNING seq
+"""
+
 _T = TypeVar("_T")
 
+Screen = Callable[[sqlite3.Connection, PublishMessage], PublishMessage | None]
+"""Gives a message as it is to be stored; None: it counts as repeated."""
 
-class OutboxError(Exception):
-    """The outbox cannot be opened, read or written; the text names the file and SQLite's reason."""
+_log = structlog.get_logger()
 
 
 @define(kw_only=True)
@@ -97,16 +81,14 @@ class Appended:
     """The message_ids that it held with another body; the new body was kept out."""
 
 
-_Outcome = tuple["asyncio.Future[Any]", Any, "OutboxError | None"]
-"""A job's future, its result, and the error instead of it."""
+@define
+class Counts:
+    """What happened since the start."""
 
-
-@frozen
-class _Job:
-    """Work for the thread, and where its result is awaited."""
-
-    work: Callable[[sqlite3.Connection], Any]
-    result: asyncio.Future[Any] = field(eq=False)
+    dropped: int = 0
+    """Momentary messages that had to go because there were too many of all."""
+    troubles: int = 0
+    """How often the disk was in trouble."""
 
 
 class Outbox:
@@ -118,7 +100,9 @@ class Outbox:
         *,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         needs_vhost: bool = True,
-        on_failure: Callable[[BaseException], None] | None = None,
+        rows_max: int = 5_000_000,
+        on_failure: Callable[[BaseException], None] = lambda _error: None,
+        on_trouble: Callable[[str | None], None] = lambda _text: None,
     ) -> None:
         """Name the file; nothing is opened yet.
 
@@ -126,45 +110,36 @@ class Outbox:
             path: The database; made where it does not exist, with its folder.
             synchronous: SQLite's. NORMAL survives a crash of the daemon but not always one of the machine.
             needs_vhost: Park messages that have no vhost (or drop them: `MOMENTARY_TYPES`), instead of delivering them.
+            rows_max: Messages above which momentary ones are dropped.
             on_failure: Told, in the event loop, of every transaction that failed.
+            on_trouble: Told, in the event loop, that the disk takes nothing just now, and why; and with None that it
+                does again. Nothing fails meanwhile: whoever waits goes on waiting.
         """
-        self._path = path
-        self._synchronous = synchronous
         self._needs_vhost = needs_vhost
-        self._on_failure = on_failure
-        self._jobs: deque[_Job] = deque()
-        self._wake = threading.Condition()
-        self._closing = False
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rows_max = rows_max
+        self._on_trouble = on_trouble
+        self._thread = OutboxThread(path, synchronous, on_failure=on_failure, on_trouble=self._note_trouble)
+        self._look_at = 0
+        self._is_filling = False
+        self._data_version: int | None = None
+        self.counts_since_start = Counts()
+        self.screen: Screen | None = None
+        """Looks at each message within the transaction that would store it."""
 
     async def open(self) -> None:
         """Open or make the database. Raises OutboxError."""
-        self._loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._serve, args=(self._loop, ready), name="outbox")
-        self._thread.start()
-        try:
-            await ready
-        except OutboxError:
-            self._thread.join()
-            self._thread = None
-            raise
+        await self._thread.start()
 
     async def close(self) -> None:
-        """Finish all that was asked for, commit it and close the file."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        # One more job, only to know that all before it are done; then the thread has nothing left but to close it.
-        done = self._submit(lambda _connection: None)
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        try:
-            await done
-        finally:
-            thread.join()
+        """Finish all that was asked for, commit it and close the file.
+
+        Raises OutboxUnavailableError where the disk is in trouble and one more attempt did not help.
+        """
+        await self._thread.stop()
+
+    def statistics(self) -> dict[str, int]:
+        """What happened since the start, by name."""
+        return asdict(self.counts_since_start)
 
     async def append(self, messages: Sequence[PublishMessage], *, marks: Mapping[str, int] | None = None) -> Appended:
         """Store messages, and raise marks, in one transaction. Returns when they are on disk.
@@ -172,14 +147,22 @@ class Outbox:
         A message_id that is there already is not stored again (see `Appended`). A mark is a number that only rises.
         """
 
-        def work(connection: sqlite3.Connection) -> Appended:
+        def work(connection: sqlite3.Connection) -> tuple[Appended, Level | None]:
             appended = Appended()
             for message in messages:
-                self._insert(connection, message, appended)
+                wanted = message if self.screen is None else self.screen(connection, message)
+                if wanted is None:
+                    appended.repeated.append(message.message_id)
+                else:
+                    self._insert(connection, wanted, appended)
             connection.executemany(_RAISE_MARK, [(f"mark/{name}", str(value)) for name, value in (marks or {}).items()])
-            return appended
+            is_due = highest_seq(connection) > self._look_at
+            return appended, make_room(connection, self._rows_max) if is_due else None
 
-        return await self._submit(work)
+        appended, level = await self._submit(work)
+        if level is not None:
+            self._note_level(level)
+        return appended
 
     async def mark(self, name: str) -> int:
         """Give the highest value that a mark was ever raised to; 0 where it never was."""
@@ -210,6 +193,15 @@ class Outbox:
 
         return await self._submit(work)
 
+    async def parked_vhosts(self) -> list[str]:
+        """Vhosts that have messages put aside; not those that have none."""
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            rows = connection.execute("SELECT DISTINCT vhost FROM messages WHERE state = 'parked' AND vhost <> ''")
+            return [vhost for (vhost,) in rows]
+
+        return await self._submit(work)
+
     async def parked_keys(self, vhost: str) -> set[str]:
         """Ordering keys of a vhost that stand behind a parked message."""
 
@@ -227,6 +219,27 @@ class Outbox:
 
         return await self._submit(work)
 
+    async def retry_parked(self, vhost: str, *, limit: int | None = None) -> list[int]:
+        """Make messages that were put aside pending again, those tried least often and longest ago first.
+
+        Returns their `seq`. What stands behind them can be read again as well.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            return [seq for (seq,) in connection.execute(_RETRY, (vhost, -1 if limit is None else limit))]
+
+        return await self._submit(work)
+
+    async def changed_outside(self) -> bool:
+        """Did another process write to the database since this was last asked? False the first time. Reads no row."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            return int(version)
+
+        before, self._data_version = self._data_version, await self._submit(work)
+        return before is not None and before != self._data_version
+
     def confirm(self, seqs: Sequence[int]) -> None:
         """Forget delivered messages; the deletion is part of the next commit."""
         rows = [(seq,) for seq in seqs]
@@ -239,6 +252,10 @@ class Outbox:
     def park(self, seq: int, reason: str) -> None:
         """Put a message aside; it counts as a failed attempt."""
         self._submit(lambda connection: connection.execute(_PARK, (reason, seq)) and None)
+
+    async def transact(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do the work of another part in a transaction. It may be done more than once, each time from the start."""
+        return await self._submit(work)
 
     def _insert(self, connection: sqlite3.Connection, message: PublishMessage, appended: Appended) -> None:
         parked = self._needs_vhost and not message.vhost
@@ -270,91 +287,25 @@ class Outbox:
         (appended.parked if parked else appended.stored).append(stored)
 
     def _submit(self, work: Callable[[sqlite3.Connection], _T]) -> asyncio.Future[_T]:
-        """Queue work for the thread. The future also reports to `on_failure`, so that nobody has to await it."""
-        if self._loop is None:
-            raise OutboxError(f"{self._path}: not open")
-        result: asyncio.Future[_T] = self._loop.create_future()
-        result.add_done_callback(self._report)
-        with self._wake:
-            if self._closing:
-                raise OutboxError(f"{self._path}: closed")
-            self._jobs.append(_Job(work, result))
-            self._wake.notify()
-        return result
+        return self._thread.submit(work)
 
-    def _report(self, result: asyncio.Future[Any]) -> None:
-        if result.cancelled():
-            return
-        error = result.exception()
-        if error is not None and self._on_failure is not None:
-            self._on_failure(error)
+    def _note_trouble(self, text: str | None) -> None:
+        if text is not None:
+            self.counts_since_start.troubles += 1
+        self._on_trouble(text)
 
-    # What follows runs in the outbox's thread.
-
-    def _serve(self, loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
-        opened: _Outcome = (ready, None, None)
-        try:
-            connection = _connect(self._path, self._synchronous)
-        except (sqlite3.Error, OSError, OutboxError) as error:
-            opened = (ready, None, _described(self._path, error))
-            return
-        finally:
-            loop.call_soon_threadsafe(_settle, [opened])
-        try:
-            while jobs := self._take():
-                loop.call_soon_threadsafe(_settle, self._transact(connection, jobs))
-        finally:
-            connection.close()
-
-    def _take(self) -> list[_Job]:
-        """Give all the work that is waiting; blocks until there is some. Empty: the outbox was closed, all is done."""
-        with self._wake:
-            while not self._jobs and not self._closing:
-                self._wake.wait()
-            jobs = list(self._jobs)
-            self._jobs.clear()
-        return jobs
-
-    def _transact(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[_Outcome]:
-        """Do all jobs in one transaction. They succeed together or fail together."""
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            results = [job.work(connection) for job in jobs]
-            connection.execute("COMMIT")
-        except Exception as error:  # whatever it is, the waiting must hear of it and the thread must live
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            failure = _described(self._path, error)
-            return [(job.result, None, failure) for job in jobs]
-        return [(job.result, result, None) for job, result in zip(jobs, results, strict=True)]
-
-
-def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
-    # Call data is nobody else's business: the folder and the file are the daemon's alone.
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    connection = sqlite3.connect(path, timeout=10, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA journal_size_limit = 16777216")
-        _prepare_schema(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
-        for statement in _SCHEMA.split(";\n"):
-            connection.execute(statement)
-        connection.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
-    connection.execute("COMMIT")
-    (version,) = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    if int(version) != SCHEMA_VERSION:
-        raise OutboxError(f"{path}: schema version {version}, this program writes {SCHEMA_VERSION}")
+    def _note_level(self, level: Level) -> None:
+        """Say that there is much, and what had to go."""
+        self._look_at = level.next_look_at
+        counts = {"messages": level.rows, "rows_max": self._rows_max}
+        if level.dropped:
+            self.counts_since_start.dropped += level.dropped
+            _log.error("the outbox is full: old states of endpoints are dropped", dropped=level.dropped, **counts)
+        elif level.rows >= self._rows_max * ALARM_SHARE:
+            _log.error("the outbox fills up", **counts)
+        elif self._is_filling:
+            _log.info("the outbox has room again", **counts)
+        self._is_filling = level.rows >= self._rows_max * ALARM_SHARE
 
 
 def _stored(row: tuple[Any, ...]) -> StoredMessage:
@@ -370,18 +321,3 @@ def _stored(row: tuple[Any, ...]) -> StoredMessage:
         callnumber=callnumber,
         body=body,
     )
-
-
-def _described(path: Path, error: Exception) -> OutboxError:
-    return error if isinstance(error, OutboxError) else OutboxError(f"{path}: {error}")
-
-
-def _settle(outcomes: Sequence[_Outcome]) -> None:
-    """Hand results over, in the event loop; one call for a whole transaction."""
-    for future, result, error in outcomes:
-        if future.done():  # whoever waited was cancelled
-            continue
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)

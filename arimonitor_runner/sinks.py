@@ -41,12 +41,24 @@ class MessageStore(Protocol):
         """Vhosts that have messages to deliver, in no particular order."""
         ...
 
+    async def parked_vhosts(self) -> list[str]:
+        """Vhosts that have messages put aside; not those that have none."""
+        ...
+
     async def parked_keys(self, vhost: str) -> set[str]:
         """Ordering keys of a vhost that stand behind a parked message."""
         ...
 
     async def read_pending(self, vhost: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
         """Messages to deliver with a higher `seq`, in order, without those that stand behind a parked one."""
+        ...
+
+    async def retry_parked(self, vhost: str, *, limit: int | None = None) -> list[int]:
+        """Make messages that were put aside pending again, those tried least often first; gives their `seq`."""
+        ...
+
+    async def changed_outside(self) -> bool:
+        """Did another process write to the store since this was last asked? False the first time."""
         ...
 
     def confirm(self, seqs: Sequence[int]) -> None:
@@ -58,7 +70,7 @@ class MessageStore(Protocol):
         ...
 
     def park(self, seq: int, reason: str) -> None:
-        """Put a message aside until an operator decides; what has its ordering key waits behind it."""
+        """Put a message aside until `retry_parked`; what has its ordering key waits behind it."""
         ...
 
 

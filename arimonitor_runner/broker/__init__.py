@@ -50,8 +50,16 @@ class Broker:
 
     async def start(self) -> None:
         """Begin with the vhosts that have messages from before."""
-        for vhost in await self._store.pending_vhosts():
-            self._publisher(vhost)
+        await self._follow_store()
+        self._keep(asyncio.create_task(self._watch_store(), name="watch outbox"))
+
+    async def retry_parked(self, vhost: str | None = None) -> list[str]:
+        """Try parked messages again now, those of one vhost or of all; gives the vhosts that have some."""
+        await self._follow_store()
+        vhosts = [name for name in await self._store.parked_vhosts() if vhost in (None, name)]
+        for name in vhosts:
+            self._publisher(name).retry_parked()
+        return vhosts
 
     def offer(self, messages: Sequence[StoredMessage]) -> None:
         """Hand new messages to their vhosts."""
@@ -88,6 +96,20 @@ class Broker:
         """What happened since the start, by vhost."""
         return {vhost: publisher.counts.as_dict() for vhost, publisher in self._publishers.items()}
 
+    async def _watch_store(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.parked_retry_s)
+            await self._follow_store()
+
+    async def _follow_store(self) -> None:
+        """Have a publisher for every vhost with messages; where an operator changed some, all look at theirs again."""
+        is_changed = await self._store.changed_outside()
+        for vhost in {*await self._store.pending_vhosts(), *await self._store.parked_vhosts()}:
+            self._publisher(vhost)
+        if is_changed:
+            for publisher in self._publishers.values():
+                publisher.start_over()
+
     def _publisher(self, vhost: str) -> VhostPublisher:
         publisher = self._publishers.get(vhost)
         if publisher is None:
@@ -99,10 +121,12 @@ class Broker:
                 await_slot=self._await_slot,
             )
             self._publishers[vhost] = publisher
-            task = asyncio.create_task(publisher.run(), name=f"publisher {vhost}")
-            self._tasks.add(task)
-            task.add_done_callback(self._on_done)
+            self._keep(asyncio.create_task(publisher.run(), name=f"publisher {vhost}"))
         return publisher
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

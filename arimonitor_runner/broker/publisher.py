@@ -9,6 +9,7 @@ import structlog
 from attrs import asdict, define, frozen
 
 from arimonitor_runner.backoff import Backoff
+from arimonitor_runner.broker.parking import Parking
 from arimonitor_runner.broker.session import Session, SessionError, Target
 from arimonitor_runner.broker.window import Window
 from arimonitor_runner.settings import BrokerSettings
@@ -48,6 +49,8 @@ class VhostPublisher:
 
     Messages offered while it keeps up go straight out. Where it does not (no connection, memory full) they stay in the
     store, and it reads them from there, in order, when it can: `_behind` says that the store holds more than it took.
+    With each connection, and when parked messages are tried again, it forgets what it took and reads anew: the store
+    alone knows the order.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class VhostPublisher:
         self._window = Window(settings.window)
         self._capacity = settings.window * _PAGES
         self._backoff = Backoff(first_s=settings.backoff_first_s, cap_s=settings.backoff_max_s)
+        self._parking = Parking(settings.parked_retry_s, is_hasty=settings.declare)
         self._refusals = Backoff(first_s=settings.backoff_first_s, cap_s=settings.backoff_max_s)
         self._session: Session | None = None
         self._target: Target | None = None
@@ -84,6 +88,8 @@ class VhostPublisher:
         self._cursor = 0
         self._behind = True
         self._reading = False
+        self._stale = True
+        self._starting_over = False
         self._active_at = self._loop.time()
         self._wanted = asyncio.Event()
         self._wanted.set()
@@ -108,7 +114,21 @@ class VhostPublisher:
 
     def retarget(self) -> None:
         """Look again where the vhost is; a connection to another place than that is closed."""
+        if self._window.is_blocked:
+            self._parking.ask(self._loop.time(), limit=1)
         self._wake_up()
+
+    def retry_parked(self) -> None:
+        """Try all parked messages again, now."""
+        self._parking.ask(self._loop.time(), limit=None)
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Read anew what the store holds: somebody else changed it."""
+        self._stale = self._behind = True
+        self._wanted.set()
+        self._wake_up()
+        self._update_settled()
 
     async def settled(self) -> None:
         """Wait until nothing more can be delivered for now: all is confirmed, or the broker cannot be reached."""
@@ -117,7 +137,6 @@ class VhostPublisher:
     async def run(self) -> None:
         """Deliver until cancelled; then say goodbye to the broker."""
         try:
-            self._window.block(await self._store.parked_keys(self._vhost))
             while True:
                 await self._wanted.wait()
                 session = await self._connect()
@@ -147,19 +166,28 @@ class VhostPublisher:
                 self._update_settled()
                 await asyncio.sleep(delay_s)
                 continue
-            self._log.info("connected to RabbitMQ", behind=self._behind, in_memory=self._window.held)
+            self._log.info("connected to RabbitMQ")
             self.counts.connections += 1
             self._blocked = False
             self._session = session
             self._active_at = self._loop.time()
+            self._parking.ask(self._loop.time(), limit=1)
             return session
 
     async def _serve(self, session: Session) -> None:
         """Deliver over one session until it ends."""
+        try:
+            await self._start_over()
+            await self._deliver(session)
+        except SessionError as error:
+            self.counts.failures += 1
+            self._log.error("connection to RabbitMQ lost", reason=str(error), unconfirmed=len(self._sent))
+
+    async def _deliver(self, session: Session) -> None:
+        """Deliver until the connection is not wanted any more. Raises SessionError where it is lost."""
         tick_s = self._settings.confirm_timeout_s / 4
         while not session.closed.done():
-            if self._behind and self._window.held <= self._capacity // 2:
-                await self._read_page()
+            await self._catch_up(session)
             self._pump()
             self._update_settled()
             if self._wake.done():
@@ -168,14 +196,40 @@ class VhostPublisher:
                     self._log.info("the vhost's server changed: connecting anew")
                     return
                 continue
-            await asyncio.wait({session.closed, self._wake}, timeout=tick_s, return_when=asyncio.FIRST_COMPLETED)
+            timeout_s = tick_s if self._stale else min(tick_s, max(0.0, self._parking.due_at - self._loop.time()))
+            await asyncio.wait({session.closed, self._wake}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             self._watch_confirms(session)
             if self._is_idle():
                 self._log.info("connection idle: closed until the next message")
                 self._wanted.clear()
                 return
-        self.counts.failures += 1
-        self._log.error("connection to RabbitMQ lost", reason=session.closed.result(), unconfirmed=len(self._sent))
+        raise SessionError(session.closed.result())
+
+    async def _catch_up(self, session: Session) -> None:
+        """Take from the store what should be in memory and is not."""
+        is_due = self._loop.time() >= self._parking.due_at
+        if is_due:
+            self._stale = self._behind = True
+        # What is in flight is answered first: its messages are still in the store and would go out twice.
+        if self._stale and not self._window.in_flight and not self._blocked:
+            if is_due and self._settings.declare:
+                await session.declare()
+            await self._start_over()
+        if self._behind and not self._stale and self._window.held <= self._capacity // 2:
+            await self._read_page()
+
+    async def _start_over(self) -> None:
+        """Begin anew with what the store holds, with parked messages among it where their next attempt is due."""
+        self._stale, self._starting_over = False, True
+        self._behind = True
+        if self._loop.time() >= self._parking.due_at:
+            seqs = await self._store.retry_parked(self._vhost, limit=self._parking.limit)
+            if seqs:
+                self._log.info("parked messages are tried again", messages=len(seqs))
+            self._parking.begin(seqs)
+        self._window.restart(await self._store.parked_keys(self._vhost))
+        self._cursor = 0
+        self._starting_over = False
 
     async def _read_page(self) -> None:
         """Take from the store what is next, as much as memory allows."""
@@ -196,18 +250,19 @@ class VhostPublisher:
     def _pump(self) -> None:
         """Send all that may go."""
         session = self._session
-        if session is None or self._blocked:
+        if session is None or self._blocked or self._stale or self._starting_over:
             return
         while (message := self._window.take()) is not None:
             try:
                 tag = session.publish(message)
             except SessionError:
-                return  # it is going down; `restart` gives the message back
+                return  # it is going down; the next session reads the message again
             self._sent[tag] = _Sent(message, self._loop.time())
             self.counts.published += 1
 
     def on_confirm(self, tag: int, *, multiple: bool, accepted: bool) -> None:
         """The broker answered: forget, park or repeat."""
+        now = self._loop.time()
         confirmed = []
         for sent in self._answered(tag, multiple=multiple):
             returned = self._returned.pop(sent.message.message_id, None)
@@ -216,6 +271,8 @@ class VhostPublisher:
             elif accepted:
                 self._window.confirm(sent.message)
                 confirmed.append(sent.message.seq)
+                if self._parking.note_delivered(sent.message.seq, now):
+                    self._stale = self._behind = True
             else:
                 self._refuse(sent.message)
         if confirmed:
@@ -224,9 +281,9 @@ class VhostPublisher:
             # A confirm is the proof that this connection works, which being open is not.
             self._backoff.reset()
             self._refusals.reset()
-        self._active_at = self._loop.time()
+        self._active_at = now
         self._pump()
-        if self._behind:
+        if self._behind or self._stale:
             self._wake_up()
         self._update_settled()
 
@@ -244,6 +301,7 @@ class VhostPublisher:
         now = self._loop.time()
         self._sent = {tag: _Sent(sent.message, now) for tag, sent in self._sent.items()}
         self._pump()
+        self._wake_up()
 
     def _answered(self, tag: int, *, multiple: bool) -> list[_Sent]:
         if not multiple:
@@ -253,14 +311,19 @@ class VhostPublisher:
 
     def _park(self, message: StoredMessage, reason: str) -> None:
         self.counts.returned += 1
+        was_blocked = self._window.is_blocked
         self._window.park(message)
         self._store.park(message.seq, f"returned: {reason}")
-        self._log.error(
+        was_tried = self._parking.note_parked(message.seq, self._loop.time())
+        # One alarm for a cause; the others of it are in the outbox for everybody to see.
+        tell = self._log.info if was_blocked or was_tried else self._log.error
+        tell(
             "no queue takes this message: it is parked in the outbox, and the later ones of its call behind it",
             message_id=message.message_id,
             routing_key=message.routing_key,
             reason=reason,
         )
+        self._wake_up()
 
     def _refuse(self, message: StoredMessage) -> None:
         self.counts.refused += 1
@@ -293,7 +356,7 @@ class VhostPublisher:
 
     def _is_idle(self) -> bool:
         limit_s = self._settings.idle_close_s
-        unused = not self._behind and not self._window.held
+        unused = not self._behind and not self._window.held and not self._window.is_blocked
         return bool(limit_s) and unused and self._loop.time() - self._active_at > limit_s
 
     def _forget(self) -> None:
@@ -301,7 +364,8 @@ class VhostPublisher:
         self._session = None
         self._sent.clear()
         self._returned.clear()
-        self._window.restart()
+        self._window.restart(())
+        self._stale = self._behind = True
         self._update_settled()
 
     def _wake_up(self) -> None:
@@ -309,7 +373,8 @@ class VhostPublisher:
             self._wake.set_result(None)
 
     def _update_settled(self) -> None:
-        delivered = self._session is not None and self._window.idle and not self._behind and not self._reading
+        is_read = not (self._behind or self._reading or self._stale or self._starting_over)
+        delivered = self._session is not None and self._window.idle and is_read
         unreachable = self._session is None and (self._backoff.failures > 0 or not self._wanted.is_set())
         if delivered or unreachable:
             self._settled.set()

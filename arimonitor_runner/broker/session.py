@@ -159,6 +159,15 @@ class Session:
                 raise SessionError(f"not open within {self._target.connect_timeout_s:g} s") from error
             raise
 
+    async def declare(self) -> None:
+        """Make exchange and queue again where somebody removed them. Raises SessionError; the session is over then."""
+        try:
+            async with asyncio.timeout(self._target.connect_timeout_s):
+                await self._declare()
+        except TimeoutError as error:
+            self.drop(f"not declared within {self._target.connect_timeout_s:g} s")
+            raise SessionError(self._reason) from error
+
     async def _declare(self) -> None:
         target, channel = self._target, self._channel
         await self._do(lambda done: channel.exchange_declare(target.exchange, "topic", durable=True, callback=done))

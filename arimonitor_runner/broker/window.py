@@ -7,6 +7,7 @@ message (refused, returned, the connection breaks), nothing of its key can have 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from arimonitor_runner.sinks import StoredMessage
 
@@ -38,9 +39,10 @@ class Window:
         """Is there nothing to send and nothing on its way? (Failed messages that wait do not count.)"""
         return not self._ready and not self._in_flight
 
-    def block(self, keys: set[str]) -> None:
-        """Learn which keys stand behind messages that were parked earlier."""
-        self._blocked |= keys
+    @property
+    def is_blocked(self) -> bool:
+        """Does anything stand behind a parked message?"""
+        return bool(self._blocked)
 
     def add(self, message: StoredMessage) -> None:
         """Take a message, later in order than all before; one of a blocked key stays in the store alone."""
@@ -92,7 +94,10 @@ class Window:
         self._blocked.add(key)
         self.held -= len(self._by_key.pop(key))
 
-    def restart(self) -> None:
-        """The connection is gone: whatever was in flight or held goes first again, in order."""
+    def restart(self, blocked: Iterable[str]) -> None:
+        """Forget everything, to begin anew with what the store holds; these keys stand behind parked messages."""
+        self._by_key.clear()
+        self._ready.clear()
         self._in_flight.clear()
-        self._ready = deque(sorted(self._by_key, key=lambda key: self._by_key[key][0].seq))
+        self._blocked = set(blocked)
+        self.held = 0

@@ -381,7 +381,7 @@ def test_connections_are_opened_no_faster_than_set(run, monkeypatch):
     assert waited == pytest.approx([0, 0.1, 0.2, 0.3], abs=0.05)
 
 
-def test_a_store_that_fails_is_reported_as_a_crash(outbox_path, rabbit, message, run):
+def test_a_store_that_fails_is_reported_as_a_crash(outbox_path, rabbit, vhost, run):
     """A publisher that cannot read its messages is no quiet failure."""
 
     async def scenario():
@@ -390,7 +390,7 @@ def test_a_store_that_fails_is_reported_as_a_crash(outbox_path, rabbit, message,
         await outbox.open()
         await outbox._submit(lambda connection: connection.execute("DROP TABLE messages").fetchone())
         broker = Broker(outbox, directory(rabbit.url), SETTINGS, server="pbx", on_failure=failures.append)
-        broker._publisher("t")
+        broker._publisher(vhost)
         await until(lambda: failures)
         await broker.close()
         await outbox.close()

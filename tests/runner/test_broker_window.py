@@ -74,19 +74,24 @@ def test_a_parked_message_takes_its_followers_out_of_memory():
 def test_keys_blocked_from_before_are_not_taken():
     """A message behind one that was parked in an earlier run stays in the store."""
     window = Window(10)
-    window.block({"a"})
+    window.restart({"a"})
     window.add(stored(1))
     window.add(stored(2, "b"))
     assert taken(window) == [2]
 
 
-def test_after_a_lost_connection_the_oldest_goes_first():
-    """Messages in flight and held ones are sent again before all that came later."""
+def test_a_restart_forgets_everything_but_what_is_blocked():
+    """Messages in flight, held and blocked ones alike are read from the store again."""
     messages = [stored(n, str(n)) for n in range(4)]
     window = window_of(*messages, size=3)
     taken(window)
     window.hold(messages[1])
-    window.restart()
+    window.park(messages[2])
+    assert window.is_blocked
+    window.restart(())
+    assert (window.held, window.in_flight, window.is_blocked, taken(window)) == (0, 0, False, [])
+    for message in messages:
+        window.add(message)
     assert taken(window) == [0, 1, 2]
 
 
@@ -120,9 +125,13 @@ class Model:
             self.flying.append(message)
 
     def restart(self, _seq, _choice):
-        """The connection is lost."""
-        self.window.restart()
+        """The connection is lost: what the store holds is read anew."""
+        self.window.restart(self.parked)
         self.flying, self.held = [], []
+        left = (seq for key, seqs in self.added.items() for seq in seqs[len(self.confirmed[key]) :])
+        keys = {seq: key for key, seqs in self.added.items() for seq in seqs}
+        for seq in sorted(left):
+            self.window.add(stored(seq, keys[seq]))
 
     def release(self, _seq, choice):
         """A held message may go again."""

@@ -8,10 +8,12 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from itertools import pairwise
 
 import msgspec
 import pytest
+import structlog
 
 from arimonitor_runner.outbox import Outbox, OutboxError
 
@@ -207,14 +209,14 @@ def test_work_that_waits_is_committed_together(outbox_path, message, run):
     async def scenario():
         async with opened(outbox_path) as outbox:
             commits = 0
-            transact = outbox._transact
+            attempt = outbox._thread._attempt
 
-            def counted(connection, jobs):
+            def counted(jobs):
                 nonlocal commits
                 commits += 1
-                return transact(connection, jobs)
+                return attempt(jobs)
 
-            outbox._transact = counted
+            outbox._thread._attempt = counted
             await asyncio.gather(*(outbox.append([message(f"{n}")]) for n in range(1000)))
             return commits, len(await outbox.read_pending("t", after_seq=0, limit=2000))
 
@@ -254,11 +256,10 @@ def test_closing_leaves_no_thread_and_no_side_file(outbox_path, message, run):
     assert sqlite3.connect(outbox_path).execute("SELECT message_id FROM messages").fetchall() == [("b:open",)]
 
 
-def test_an_unreadable_file_is_named(outbox_path, run):
+def test_a_folder_that_cannot_be_made_is_named(outbox_path, run):
     """The error says which file and why."""
-    outbox_path.parent.mkdir()
-    outbox_path.write_text("this is no database, and long enough to be sure of that" * 20)
-    with pytest.raises(OutboxError, match=r"outbox\.db: file is not a database"):
+    outbox_path.parent.write_text("a file where the folder should be")
+    with pytest.raises(OutboxError, match=r"outbox\.db: .*File exists"):
         run(Outbox(outbox_path).open())
 
 
@@ -277,17 +278,107 @@ def test_a_schema_of_another_version_is_refused(outbox_path, run):
         run(Outbox(outbox_path).open())
 
 
-def test_a_failed_transaction_is_reported_and_changes_nothing(outbox_path, message, run):
-    """A full disk (here: SQLite's own page limit) fails the append, tells the daemon, and leaves what was there."""
+def test_a_file_of_the_first_version_is_upgraded(outbox_path, message, run):
+    """What an older program stored is delivered."""
+
+    async def fill():
+        async with opened(outbox_path) as outbox:
+            await outbox.append([message("a")])
+
+    run(fill())
+    with sqlite3.connect(outbox_path) as connection:
+        connection.execute("DROP INDEX messages_momentary")
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    connection.close()
+
+    async def look():
+        async with opened(outbox_path) as outbox:
+            return ids(await outbox.read_pending("t", after_seq=0, limit=10))
+
+    assert run(look()) == ["a:open"]
+    assert ("messages_momentary",) in sqlite3.connect(outbox_path).execute("SELECT name FROM sqlite_master").fetchall()
+
+
+def test_a_fault_of_our_own_is_reported_and_changes_nothing(outbox_path, message, run):
+    """No trouble of the disk: the append fails, the daemon hears of it, and what was there stays."""
     told = []
 
     async def scenario():
         async with opened(outbox_path, on_failure=told.append) as outbox:
             await outbox.append([message("a")])
-            await outbox._submit(lambda connection: connection.execute("PRAGMA max_page_count = 1").fetchone())
-            with pytest.raises(OutboxError, match=r"outbox\.db: database or disk is full"):
-                await outbox.append([message("b", body=b"x" * 100_000)], marks={"callnumber/pbx": 5})
+            with pytest.raises(OutboxError, match=r"outbox\.db: .*bind"):
+                await outbox.append([message("b"), message("c", vhost=object())], marks={"callnumber/pbx": 5})
             return ids(await outbox.read_pending("t", after_seq=0, limit=10)), await outbox.mark("callnumber/pbx")
 
     assert run(scenario()) == (["a:open"], 0)
     assert len(told) == 1
+
+
+def test_parked_messages_are_tried_again_in_order(outbox_path, message, run):
+    """The one tried least often first; what stands behind a retried one can be read again."""
+
+    async def scenario():
+        async with opened(outbox_path) as outbox:
+            stored = (await outbox.append([message("a"), message("b"), message("a", "oncall"), message("c")])).stored
+            for number in (0, 0, 1, 3):
+                outbox.park(stored[number].seq, "returned")
+            assert await outbox.parked_vhosts() == ["t"]
+            first = await outbox.retry_parked("t", limit=1)
+            after_first = ids(await outbox.read_pending("t", after_seq=0, limit=10))
+            rest = await outbox.retry_parked("t")
+            seqs = [message.seq for message in stored]
+            assert (first, rest) == ([seqs[1]], [seqs[0], seqs[3]])
+            return after_first, ids(await outbox.read_pending("t", after_seq=0, limit=10)), await outbox.parked_vhosts()
+
+    assert run(scenario()) == (["b:open"], ["a:open", "b:open", "a:oncall", "c:open"], [])
+
+
+def test_a_change_by_another_process_is_noticed_once(outbox_path, message, run):
+    """Own changes are none, and reading is none."""
+
+    async def scenario():
+        async with opened(outbox_path) as outbox:
+            noticed = [await outbox.changed_outside()]
+            await outbox.append([message("a")])
+            noticed.append(await outbox.changed_outside())
+            with closing(sqlite3.connect(outbox_path)) as other:
+                assert other.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+                noticed.append(await outbox.changed_outside())
+                with other:
+                    other.execute("UPDATE messages SET reason = 'looked at'")
+            noticed.append(await outbox.changed_outside())
+            noticed.append(await outbox.changed_outside())
+            return noticed
+
+    assert run(scenario()) == [False, False, False, True, False]
+
+
+def test_only_momentary_messages_are_dropped_when_there_are_too_many(outbox_path, message, run):
+    """The oldest states of endpoints go, in steps; messages of calls stay, also above the bound."""
+
+    def state(number):
+        return msgspec.structs.replace(message(f"endpoint:{number}"), type="endpoint-status")
+
+    async def scenario():
+        async with opened(outbox_path, rows_max=100) as outbox:
+            for number in range(60):
+                await outbox.append([message(f"{number}"), state(number)])
+            half_way = await outbox.counts(), outbox.statistics()["dropped"]
+            await outbox.append([message(f"{number}") for number in range(60, 160)])
+            held = await outbox.read_pending("t", after_seq=0, limit=1000)
+            for stored in held[20:]:
+                outbox.confirm([stored.seq])
+            await outbox.append([message("last"), message("after")])
+            return half_way, held, outbox.statistics()["dropped"]
+
+    with structlog.testing.capture_logs() as logs:
+        half_way, held, dropped = run(scenario())
+    counts, dropped_half_way = half_way
+    assert 98 <= counts["t"]["pending"] <= 101
+    assert counts["t"]["pending"] + dropped_half_way == 120
+    assert ids(held) == [f"{number}:open" for number in range(160)]
+    assert dropped == 60
+    said = [log["event"] for log in logs]
+    assert said[0] == "the outbox fills up"
+    assert any("dropped" in text for text in said)
+    assert said[-1] == "the outbox has room again"

@@ -1,0 +1,198 @@
+"""The outbox's SQLite file: its tables, opening it, which errors pass by themselves, and what is done about damage.
+
+A damaged file is set aside under another name, never deleted, and replaced by one that holds all messages and marks
+that could still be read. Beside `outbox.db` there may be: `-wal` and `-shm`, which are SQLite's; `.rescued`, the
+replacement while it is made; `.damaged-1`, `.damaged-2` and so on, what was set aside.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+SCHEMA_VERSION: Final = 2
+
+_SCHEMA: Final = (
+    """
+CREATE TABLE messages (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id TEXT NOT NULL UNIQUE,
+    vhost TEXT NOT NULL,
+    ordering_key TEXT NOT NULL,
+    type TEXT NOT NULL,
+    routing_key TEXT NOT NULL,
+    timestamp INTEGER NOT NULL,
+    callnumber INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    created REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'parked')),
+    reason TEXT NOT NULL DEFAULT ''
+) STRICT
+""",
+    "CREATE INDEX messages_by_vhost ON messages (vhost, seq)",
+    "CREATE INDEX messages_parked ON messages (vhost, ordering_key, seq) WHERE state = 'parked'",
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+)
+
+_UPGRADES: Final = {
+    # What may be dropped when there is no room is found without reading what may not.
+    1: ("CREATE INDEX messages_momentary ON messages (seq) WHERE type = 'endpoint-status'",),
+}
+"""By version: the statements that make the next version of it."""
+
+_READ_FORWARDS: Final = """
+SELECT seq, message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body, created, attempts, state,
+       reason
+FROM messages ORDER BY seq
+"""
+_READ_BACKWARDS: Final = f"{_READ_FORWARDS} DESC"
+_INSERT_ROW: Final = "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+_PASSING: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_SIDE_FILES: Final = ("", "-wal", "-shm")
+
+
+class OutboxError(Exception):
+    """The outbox cannot be opened, read or written; the text names the file and SQLite's reason."""
+
+
+class OutboxUnavailableError(OutboxError):
+    """It was closed while the disk was in trouble: what was asked for last was not done."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Is it trouble of the disk or with another process, which may be over at the next attempt?"""
+    return _code(error) in _PASSING
+
+
+def is_damage(error: BaseException) -> bool:
+    """Is the file no database, or not any more?"""
+    return _code(error) in _DAMAGE
+
+
+def _code(error: BaseException) -> int | None:
+    """SQLite's primary result code; its extended codes keep that in the lowest byte."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def open_database(path: Path, synchronous: str) -> sqlite3.Connection:
+    """Open the file, making or upgrading it where needed. Raises sqlite3.Error, OSError and OutboxError."""
+    # Call data is nobody else's business: the folder and the file are the daemon's alone.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _finish_replacement(path)
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+        _prepare_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+        _execute_all(connection, _SCHEMA)
+        connection.execute("INSERT INTO meta VALUES ('schema', '1')")
+    (text,) = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    version = int(text)
+    while version in _UPGRADES:
+        _execute_all(connection, _UPGRADES[version])
+        version += 1
+    if version != SCHEMA_VERSION:
+        connection.execute("ROLLBACK")
+        raise OutboxError(f"{path}: schema version {version}, this program writes {SCHEMA_VERSION}")
+    if str(version) != text:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(version),))
+    connection.execute("COMMIT")
+
+
+def _execute_all(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        connection.execute(statement)
+
+
+def replace_damaged(path: Path) -> Path:
+    """Set a damaged file aside and put one in its place that holds what could be read. Nobody may have it open.
+
+    Returns where the damaged one is now. Raises sqlite3.Error and OSError, where there is no room for another file for
+    instance; it can be tried again then.
+    """
+    if path.exists():
+        _rescue(path)
+    return _swap(path)
+
+
+def _rescue(path: Path) -> None:
+    """Make the replacement: what can be read from the front and from the back, up to where the damage is."""
+    for suffix in _SIDE_FILES:
+        _beside(_rescued_path(path), suffix).unlink(missing_ok=True)
+    with closing(open_database(_rescued_path(path), "FULL")) as rescued:
+        rescued.execute("BEGIN IMMEDIATE")
+        with closing(sqlite3.connect(path)) as damaged:
+            damaged.execute("PRAGMA writable_schema = ON")  # so that damage of one table or index hides no other
+            for key, value in _readable(damaged, "SELECT key, value FROM meta WHERE key <> 'schema'"):
+                rescued.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+            for query in _READ_FORWARDS, _READ_BACKWARDS:
+                for row in _readable(damaged, query):
+                    with suppress(sqlite3.IntegrityError):  # a row that is not what was written
+                        rescued.execute(_INSERT_ROW, row)
+        # Numbers go on above all that were ever given, also where the highest one cannot be read: there were never more
+        # of them than milliseconds since 1970.
+        rescued.execute("DELETE FROM sqlite_sequence")
+        rescued.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (int(time.time() * 1000),))
+        rescued.execute("COMMIT")
+
+
+def _readable(damaged: sqlite3.Connection, query: str) -> Iterator[Any]:
+    with suppress(sqlite3.DatabaseError):
+        yield from damaged.execute(query)
+
+
+def _swap(path: Path) -> Path:
+    """Rename the database away, its side files after it, the rescued one into its place; returns the new name."""
+    number = 1
+    while any(_beside(path, f".damaged-{number}{suffix}").exists() for suffix in _SIDE_FILES):
+        number += 1
+    aside = _beside(path, f".damaged-{number}")
+    for suffix in _SIDE_FILES:
+        with suppress(FileNotFoundError):
+            _beside(path, suffix).rename(_beside(aside, suffix))
+    _rescued_path(path).rename(path)
+    return aside
+
+
+def _finish_replacement(path: Path) -> None:
+    """Go on where a crash interrupted `_swap`: the rescued file is complete when the database is gone."""
+    if not path.exists() and _rescued_path(path).exists():
+        _swap(path)
+
+
+def _rescued_path(path: Path) -> Path:
+    return _beside(path, ".rescued")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

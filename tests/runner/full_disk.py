@@ -1,0 +1,137 @@
+"""A program that uses an outbox while its disk has no room, and prints what happened; `test_outbox_trouble` runs it.
+
+`tmpfs FOLDER` mounts a small file system, which needs a mount namespace of its own; `rlimit FOLDER` limits the size of
+files instead, which the kernel answers with another error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from arimonitor_core.effects import PublishMessage
+from arimonitor_runner.outbox import Outbox, OutboxUnavailableError
+from tests.runner.conftest import build_message
+
+
+class SmallFileSystem:
+    """A tmpfs of one megabyte."""
+
+    def __init__(self, folder: Path) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=True)
+        self._filler = folder / "filler"
+
+    def fill(self) -> None:
+        """Take all room that is left."""
+        with self._filler.open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                return
+
+    def free(self) -> None:
+        """Give it back."""
+        self._filler.unlink()
+
+
+class LimitedFiles:
+    """No file may grow beyond a page; what Python makes of SIGXFSZ, which is to ignore it, makes the write fail."""
+
+    def __init__(self, _folder: Path) -> None:
+        self._unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(self) -> None:
+        """Allow nothing more."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, self._unlimited[1]))
+
+    def free(self) -> None:
+        """Allow everything again."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._unlimited)
+
+
+class Story:
+    """The outbox and what it says."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.troubles: list[str | None] = []
+        self.failures: list[str] = []
+        self.in_trouble = asyncio.Event()
+
+    async def open(self) -> Outbox:
+        """Open it."""
+        outbox = Outbox(self.path, on_trouble=self._note, on_failure=lambda error: self.failures.append(str(error)))
+        await outbox.open()
+        return outbox
+
+    def _note(self, text: str | None) -> None:
+        self.troubles.append(text)
+        (self.in_trouble.clear if text is None else self.in_trouble.set)()
+
+
+def large(name: str) -> PublishMessage:
+    """A message that no page has room for."""
+    return build_message(name, body=os.urandom(10_000))
+
+
+async def pending(outbox: Outbox) -> list[str]:
+    """Everything that is stored."""
+    return [message.message_id for message in await outbox.read_pending("t", after_seq=0, limit=1000)]
+
+
+async def run(disk: Any, story: Story) -> dict[str, Any]:
+    """Fill the disk and free it while messages come; fill it once more and close."""
+    outbox = await story.open()
+    first = (await outbox.append([large("before")])).stored[0]
+    disk.fill()
+    waiting = [asyncio.create_task(outbox.append([large(str(number))])) for number in range(20)]
+    await story.in_trouble.wait()
+    outbox.confirm([first.seq])
+    done_in_trouble = sum(task.done() for task in waiting)
+    disk.free()
+    appended = await asyncio.gather(*waiting)
+    after_trouble = await pending(outbox)
+    disk.fill()
+    lost = asyncio.create_task(outbox.append([large("lost")]))
+    await story.in_trouble.wait()
+    given_up = [await _outcome(outbox.close), await _outcome(lambda: lost)]
+    disk.free()
+    outbox = await story.open()
+    after_restart = await pending(outbox)
+    await outbox.close()
+    return {
+        "done_in_trouble": done_in_trouble,
+        "stored": [message.message_id for one in appended for message in one.stored],
+        "after_trouble": after_trouble,
+        "given_up": given_up,
+        "after_restart": after_restart,
+        "troubles": story.troubles,
+        "failures": story.failures,
+    }
+
+
+async def _outcome(work: Callable[[], Any]) -> str:
+    try:
+        await work()
+    except OutboxUnavailableError:
+        return "unavailable"
+    return "done"
+
+
+def main() -> None:
+    """Run on the kind of disk that was asked for."""
+    kind, folder = sys.argv[1], Path(sys.argv[2])
+    disk = {"tmpfs": SmallFileSystem, "rlimit": LimitedFiles}[kind](folder)
+    sys.stdout.write(json.dumps(asyncio.run(run(disk, Story(folder / "spool" / "outbox.db")))))
+
+
+if __name__ == "__main__":
+    main()
