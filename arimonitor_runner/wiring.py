@@ -40,6 +40,7 @@ from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.journal import Journal, JournalError, SnapshotStore, prune
 from arimonitor_runner.loop import Checkpoints, CoreLoop, Observer, callnumber_mark, journal_mark
 from arimonitor_runner.outbox import Outbox, OutboxError
+from arimonitor_runner.pair import PairedSink
 from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
 from arimonitor_runner.recovery import Recovered, recover
 from arimonitor_runner.settings import Settings
@@ -91,6 +92,9 @@ async def run_daemon(settings: Settings, seams: Seams | None = None) -> ExitStat
     report_problems(loaded)
     if not loaded.is_usable:
         _log.error("the directory cannot be read", folder=str(settings.directory.folder))
+        return ExitStatus.MISCONFIGURED
+    if settings.pair.member and not uses_broker(settings, loaded.directory):
+        _log.error("a pair needs RabbitMQ: the directory names no MQ server, or broker.mode is local")
         return ExitStatus.MISCONFIGURED
     stop = seams.stop or asyncio.Event()
     try:
@@ -212,7 +216,7 @@ class _Daemon:
             outbox = await self._open_outbox(stack)
             recovered, mark = await self._recover(outbox)
             journal = await self._open_journal(stack, first_position=max(recovered.position, mark) + 1)
-            sink = self._make_sink(outbox)
+            sink = self._make_sink(outbox, queue)
             stack.push_async_callback(sink.close)
             loop = self._make_loop(recovered.monitor, outbox, queue, sink, journal)
             await sink.start()
@@ -271,14 +275,29 @@ class _Daemon:
     def _is_broker(self) -> bool:
         return self.seams.make_sink is None and uses_broker(self.settings, self.directory)
 
-    def _make_sink(self, outbox: Outbox) -> Sink:
+    def _make_sink(self, outbox: Outbox, queue: InputQueue) -> Sink:
         if self.seams.make_sink is not None:
             return self.seams.make_sink(outbox)
-        if self._is_broker():
-            settings = self.settings
-            return Broker(outbox, self.directory, settings.broker, server=settings.server, on_failure=self._fail)
-        _log.warning("no MQ server: messages are only logged, and then forgotten")
-        return LocalSink(outbox, _log_message)
+        if not self._is_broker():
+            _log.warning("no MQ server: messages are only logged, and then forgotten")
+            return LocalSink(outbox, _log_message)
+        if not self.settings.pair.member:
+            return self._make_broker(outbox, self.directory)
+        return PairedSink(
+            outbox,
+            self.directory,
+            self.settings.pair,
+            self.settings.broker,
+            server=self.settings.server,
+            make_broker=self._make_broker,
+            feed=queue.put_anyway,
+            live_numbers=self._live_numbers,
+            on_failure=self._fail,
+        )
+
+    def _make_broker(self, store: MessageStore, directory: Directory) -> Broker:
+        settings = self.settings
+        return Broker(store, directory, settings.broker, server=settings.server, on_failure=self._fail)
 
     def _make_loop(self, monitor: Monitor, outbox: Outbox, queue: InputQueue, sink: Sink, journal: Journal) -> CoreLoop:
         settings = self.settings
@@ -370,6 +389,10 @@ class _Daemon:
 
     def _known_channels(self) -> Collection[str]:
         return self.monitor.channel_ids() if self.monitor is not None else ()
+
+    def _live_numbers(self) -> Mapping[str, int]:
+        calls = self.monitor.book.calls.values() if self.monitor is not None else ()
+        return {call.guid: call.callnumber for call in calls if call.callnumber}
 
     def _fail(self, error: BaseException) -> None:
         """A part failed where nobody awaits it: the daemon ends, and its supervisor starts it anew."""

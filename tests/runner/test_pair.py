@@ -1,0 +1,377 @@
+"""Two members follow the same calls; whatever happens, the clients get every message, in order, repeats being alike."""
+
+import asyncio
+import json
+import random
+import signal
+import sqlite3
+from contextlib import AsyncExitStack, closing
+from itertools import groupby
+
+import pika
+import pytest
+from attrs import asdict, evolve
+
+from tests.runner.pair_station import MARK, Exchange, Site, Station, build_events
+from tests.runner.processes import Process
+from tests.runner.proxy import Proxy
+from tests.runner.waiting import until
+
+STATUSES = ["open", "oncall", "closed"]
+
+
+@pytest.fixture
+def site(rabbit):
+    """A meeting place and a client, each with a vhost of this test's own."""
+    meeting, clients = rabbit.new_vhost(), rabbit.new_vhost()
+    rabbit.declare(clients)
+    return Site(meeting_url=rabbit.url, clients_url=rabbit.url, meeting_vhost=meeting, clients_vhost=clients)
+
+
+def port_of(url):
+    return pika.URLParameters(url).port
+
+
+def via(site, proxy):
+    """The same site, its meeting place behind a proxy."""
+    return evolve(site, meeting_url=f"amqp://guest:guest@127.0.0.1:{proxy.port}")
+
+
+def check(delivered, calls):
+    """Every message of every call, in order; repeats alike; a number for each call, none for two. Gives the repeats."""
+    bodies, numbers, told = {}, {}, {}
+    for _, properties, body in delivered:
+        data = json.loads(body)["data"]
+        assert bodies.setdefault(properties.message_id, body) == body
+        assert numbers.setdefault(data["guid"], data["callnumber"]) == data["callnumber"]
+        said = told.setdefault(data["guid"], [])
+        if data["channelstatus"] not in said:
+            said.append(data["channelstatus"])
+    assert len(told) == calls
+    assert all(said == STATUSES for said in told.values())
+    assert len(set(numbers.values())) == calls
+    return len(delivered) - len(bodies)
+
+
+async def both_empty(*stations):
+    await until(lambda: all_empty(stations))
+
+
+async def all_empty(stations):
+    return all([await station.is_empty() for station in stations])
+
+
+def is_done(path, events):
+    """Look into the outbox of another process: were so many events decided, and is nothing left of them?"""
+    with closing(sqlite3.connect(path)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM messages").fetchone()
+        row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"mark/{MARK}",)).fetchone()
+    return count == 0 and row is not None and int(row[0]) == events
+
+
+def count_leaderships(process):
+    return sum("this member leads:" in line["event"] for line in process.log)
+
+
+async def until_leading(station):
+    await until(lambda: station.sink.is_leading)
+
+
+def test_one_leads_and_the_other_one_keeps_its_outbox_up_to_date(site, rabbit, tmp_path, run):
+    """Both decide every message; the clients get each once, and both outboxes end empty."""
+    events = build_events(30)
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as first, Station(site, "b", tmp_path / "b.db") as second:
+            await until(lambda: first.sink.is_leading or second.sink.is_leading)
+            for start in range(0, len(events), 50):
+                piece = events[start : start + 50]
+                await asyncio.gather(first.take(piece), second.take(piece))
+            await both_empty(first, second)
+            assert first.sink.is_leading != second.sink.is_leading
+            assert first.sink.counts.leaderships + second.sink.counts.leaderships == 1
+
+    run(scenario())
+    assert check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 30) == 0
+
+
+def test_members_that_start_together_have_one_leader_at_any_time(site, tmp_path, run):
+    """RabbitMQ gives the token to one alone; each leader that goes is followed by the other."""
+
+    async def scenario():
+        leaders = []
+        async with AsyncExitStack() as stack:
+            members = [Station(site, name, tmp_path / f"{name}.db") for name in ("a", "b")]
+            await asyncio.gather(*(stack.enter_async_context(member) for member in members))
+            for _ in range(4):
+                await until(lambda members=members: any(member.sink.is_leading for member in members))
+                leader, other = sorted(members, key=lambda member: not member.sink.is_leading)
+                assert not other.sink.is_leading
+                leaders.append(leader.member)
+                await leader.sink.close()
+                await until_leading(other)
+                assert not leader.sink.is_leading
+                await leader.sink.start()
+                members = [leader, other]
+        return leaders
+
+    leaders = run(scenario())
+    assert [name for name, _ in groupby(leaders)] == leaders
+
+
+def test_a_planned_stop_hands_over_without_a_loss_or_a_repeat(site, rabbit, tmp_path, run):
+    """The leader drains and goes in the middle of calls; the other one delivers what comes after."""
+    events = build_events(40, wave=40)
+    half = len(events) // 2
+
+    async def scenario():
+        async with Station(site, "b", tmp_path / "b.db") as second:
+            await until_leading(second)
+            async with Station(site, "a", tmp_path / "a.db") as first:
+                await asyncio.gather(first.take(events[:half]), second.take(events[:half]))
+                assert await second.sink.drain(30)
+                await second.sink.close()
+                await until_leading(first)
+                await first.take(events[half:])
+                await until(first.is_empty)
+
+    run(scenario())
+    assert check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 40) == 0
+
+
+def test_numbers_of_the_leader_hold_wherever_a_call_is_told_of(site, rabbit, tmp_path, run):
+    """The members count differently and see calls in another order; a call keeps the number it was first told with."""
+    count, waves = 40, 2
+    streams = [build_events(count, wave=count // waves, backwards=backwards) for backwards in (False, True)]
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as first:
+            await until_leading(first)
+            async with Station(site, "b", tmp_path / "b.db", first_callnumber=25) as second:
+                half = len(streams[0]) * 3 // 4
+                await second.take(streams[1][:half])
+                await first.take(streams[0][:half])
+                await first.sink.close()  # without a drain: whatever is not delivered yet, the other one has to deliver
+                await until_leading(second)
+                await second.take(streams[1][half:])
+                await until(second.is_empty)
+                numbers = {number for numbered in second.given for number in numbered.numbers.values()}
+                assert numbers
+
+    run(scenario())
+    check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), count)
+
+
+def test_a_slower_member_stores_nothing_that_is_delivered(site, rabbit, tmp_path, run):
+    """What it decides after the leader delivered it counts as repeated."""
+    events = build_events(20)
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as first, Station(site, "b", tmp_path / "b.db") as second:
+            await until(lambda: first.sink.is_leading or second.sink.is_leading)
+            leader, slower = sorted((first, second), key=lambda station: not station.sink.is_leading)
+            await leader.take(events)
+            await until(leader.is_empty)
+            appended = await slower.take(events)
+            assert (appended.stored, len(appended.repeated)) == ([], 60)
+            assert not any(call.callnumber for call in slower.monitor.book.calls.values())
+
+    run(scenario())
+    assert check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 20) == 0
+
+
+def test_a_forced_close_never_follows_the_leaders_last_message(site, rabbit, tmp_path, run):
+    """The standby had a gap and takes its calls for lost; the leader saw them end, and told so."""
+    events = build_events(10, wave=10)
+    half = len(events) * 3 // 4
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as first:
+            await until_leading(first)
+            async with Station(site, "b", tmp_path / "b.db") as second:
+                await second.take(events[:half])
+                await first.take(events)
+                await both_empty(first, second)
+                appended = await second.lose_and_find([])
+                assert appended.stored == []
+                assert len(appended.repeated) == 10
+                await first.sink.close()
+                await until_leading(second)
+                assert await second.is_empty()
+
+    run(scenario())
+    assert check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 10) == 0
+
+
+def test_a_forced_close_that_came_first_is_taken_back(site, rabbit, tmp_path, run):
+    """The same, the standby being the faster one."""
+    events = build_events(10, wave=10)
+    half = len(events) * 3 // 4
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as first:
+            await until_leading(first)
+            async with Station(site, "b", tmp_path / "b.db") as second:
+                await second.take(events[:half])
+                appended = await second.lose_and_find([])
+                assert len(appended.stored) == 10
+                await first.take(events)
+                await both_empty(first, second)
+
+    run(scenario())
+    assert check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 10) == 0
+
+
+def test_a_leader_that_loses_the_meeting_place_stops_and_the_other_one_goes_on(site, rabbit, tmp_path, run):
+    """Its connection there is cut again and again, the one to the clients is not."""
+    events = build_events(200, wave=20)
+
+    async def scenario():
+        async with Proxy(port_of(site.meeting_url)) as left, Proxy(port_of(site.meeting_url)) as right:
+            first = Station(via(site, left), "a", tmp_path / "a.db")
+            second = Station(via(site, right), "b", tmp_path / "b.db", first_callnumber=7)
+            async with first, second:
+                step = len(events) // 8
+                for start in range(0, len(events), step):
+                    await until(lambda: first.sink.is_leading or second.sink.is_leading)
+                    leader, proxy = (first, left) if first.sink.is_leading else (second, right)
+                    piece = events[start : start + step]
+                    failures = leader.sink.counts.failures
+                    await asyncio.gather(first.take(piece), second.take(piece))
+                    await proxy.cut()
+                    await until(lambda leader=leader, before=failures: leader.sink.counts.failures > before)
+                await both_empty(first, second)
+                return first.sink.counts.leaderships + second.sink.counts.leaderships
+
+    assert run(scenario()) >= 8
+    check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 200)
+
+
+def test_a_leader_that_is_not_heard_stops_before_another_one_begins(site, rabbit, tmp_path, run):
+    """The network swallows everything: no error tells the leader so, only that nothing is confirmed any more."""
+    events = build_events(20)
+    half = len(events) // 2
+
+    async def scenario():
+        async with Proxy(port_of(site.meeting_url)) as proxy:
+            first = Station(via(site, proxy), "a", tmp_path / "a.db", heartbeat_s=1)
+            async with first:
+                await until_leading(first)
+                async with Station(site, "b", tmp_path / "b.db", heartbeat_s=1) as second:
+                    await asyncio.gather(first.take(events[:half]), second.take(events[:half]))
+                    await both_empty(first, second)
+                    proxy.stall()
+                    await until(lambda: not first.sink.is_leading)
+                    assert not second.sink.is_leading
+                    await asyncio.gather(first.take(events[half:]), second.take(events[half:]))
+                    await until_leading(second)
+                    await until(second.is_empty)
+                    proxy.resume()
+                    await until(first.is_empty)
+
+    run(scenario())
+    assert check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 20) == 0
+
+
+def test_where_nobody_can_meet_nobody_publishes_and_all_is_kept(site, rabbit, tmp_path, run):
+    """Both lose the meeting place, the clients can be reached: what happens meanwhile is told afterwards."""
+    events = build_events(20)
+
+    async def scenario():
+        async with Proxy(port_of(site.meeting_url)) as proxy:
+            first = Station(via(site, proxy), "a", tmp_path / "a.db")
+            second = Station(via(site, proxy), "b", tmp_path / "b.db")
+            async with first, second:
+                await until(lambda: first.sink.is_leading or second.sink.is_leading)
+                proxy.refuse()
+                await proxy.cut()
+                await until(lambda: not first.sink.is_leading and not second.sink.is_leading)
+                await asyncio.gather(first.take(events), second.take(events))
+                failures = first.sink.counts.failures
+                await until(lambda: first.sink.counts.failures > failures + 1)
+                kept = [await station.outbox.counts() for station in (first, second)]
+                proxy.refuse(refusing=False)
+                await both_empty(first, second)
+                return kept
+
+    assert run(scenario()) == [{site.clients_vhost: {"pending": 60}}] * 2
+    assert check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 20) == 0
+
+
+def test_a_restarted_rabbitmq_is_found_again(own_rabbit, tmp_path, run):
+    """Stopped, then killed, in the middle of the traffic: each time one of the two leads again, nothing is lost."""
+    meeting, clients = own_rabbit.new_vhost(), own_rabbit.new_vhost()
+    own_rabbit.declare(clients)
+    site = Site(meeting_url=own_rabbit.url, clients_url=own_rabbit.url, meeting_vhost=meeting, clients_vhost=clients)
+    events = build_events(90, wave=30)
+    third = len(events) // 3
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as first, Station(site, "b", tmp_path / "b.db") as second:
+            await until(lambda: first.sink.is_leading or second.sink.is_leading)
+            # Stopped first: a quorum queue that is younger than a moment is lost for good with its node when that is
+            # killed (RabbitMQ 3.10).
+            for turn, end in enumerate((own_rabbit.stop, own_rabbit.kill)):
+                start = turn * third
+                middle = start + third * 2 // 3
+                await asyncio.gather(first.take(events[start:middle]), second.take(events[start:middle]))
+                await asyncio.to_thread(end)
+                await asyncio.gather(
+                    first.take(events[middle : start + third]), second.take(events[middle : start + third])
+                )
+                await asyncio.to_thread(own_rabbit.start)
+                await both_empty(first, second)
+            await asyncio.gather(first.take(events[2 * third :]), second.take(events[2 * third :]))
+            await both_empty(first, second)
+
+    run(scenario())
+    check(own_rabbit.consume(clients, 10**6, timeout_s=2), 90)
+
+
+def test_a_killed_leader_is_followed_at_once(site, rabbit, tmp_path, run):
+    """SIGKILL at random moments of the traffic, six times; who was killed comes back and is the next one to follow."""
+    count = 300
+    exchange = Exchange()
+    exchange.events = {"a": build_events(count, wave=10), "b": build_events(count, wave=10, backwards=True)}
+    total = len(exchange.events["a"])
+    chance = random.Random(20261122)
+
+    async def start(name):
+        arguments = (json.dumps(asdict(site)), name, str(tmp_path / f"{name}.db"), str(exchange.port))
+        return await Process.start("tests.runner.pair_station", *arguments)
+
+    def depth_reaches(threshold):
+        return asyncio.to_thread(lambda: rabbit.depth(site.clients_vhost) >= threshold)
+
+    async def leading(stations, before):
+        """The name of the one that leads, once one does that did not before."""
+        waits = {
+            asyncio.create_task(station.until_logged_times("this member leads:", before[name] + 1)): name
+            for name, station in stations.items()
+        }
+        done, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in rest:
+            wait.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        return waits[done.pop()]
+
+    async def scenario():
+        async with exchange:
+            before = {"a": 0, "b": 0}
+            stations = {name: await start(name) for name in ("a", "b")}
+            for turn in range(6):
+                leader = await leading(stations, before)
+                before = dict.fromkeys(before, 0) | {other: count_leaderships(stations[other]) for other in stations}
+                await exchange.release(total * (turn + 1) // 7)
+                threshold = count * 3 * turn // 7 + chance.randrange(count * 3 // 7 - 40)
+                await until(lambda threshold=threshold: depth_reaches(threshold))
+                await stations[leader].end(signal.SIGKILL)
+                stations[leader] = await start(leader)
+                before[leader] = 0
+            await leading(stations, before)
+            await exchange.release(total)
+            await until(lambda: is_done(tmp_path / "a.db", total) and is_done(tmp_path / "b.db", total))
+            return [await station.end(signal.SIGKILL) for station in stations.values()]
+
+    run(scenario())
+    check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=1), count)
