@@ -2,7 +2,7 @@
 
 Nothing is read ahead beyond a buffer, so a log of any length can be replayed and standard input is read as it comes.
 Damage (a truncated archive, an endless line, a bad disk) is reported with file and line; what was readable before it
-has been given out by then.
+has been given out by then. What a log is written as, its name says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, cast
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
 
 from attrs import define, field
 
@@ -26,6 +28,7 @@ LINE_BYTES_MAX = 64 * 1024 * 1024
 """A connection-restored record lists every channel, so lines can be long; not this long."""
 
 STANDARD_INPUT = "-"
+STANDARD_OUTPUT = "-"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -112,6 +115,52 @@ def read_records(
                         report(name, log.line_number, str(error))
                     continue
                 yield record
+
+
+class LogWriter(Protocol):
+    """A log that is being written."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append lines."""
+        ...
+
+    def flush(self) -> object:
+        """Let others read what was written so far."""
+        ...
+
+    def close(self) -> None:
+        """End the log."""
+        ...
+
+
+@contextmanager
+def open_log(output: str, *, append: bool) -> Iterator[LogWriter]:
+    """Open a log to be written: NAME.zst and NAME.gz are compressed, - is standard output.
+
+    Appending to a compressed log gives it a further frame, which every reader understands; else what the file held is
+    replaced. Raises OSError.
+    """
+    if output == STANDARD_OUTPUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with Path(output).open("ab" if append else "wb") as file:
+        writer = _compressed(output, file)
+        try:
+            yield writer
+        finally:
+            if writer is not file:
+                writer.close()
+
+
+def _compressed(output: str, file: BinaryIO) -> LogWriter:
+    if output.endswith(".zst"):
+        import zstandard  # noqa: PLC0415  # see `_ZstdStream`
+
+        return zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False)
+    if output.endswith(".gz"):
+        return gzip.GzipFile(fileobj=file, mode="ab")
+    return file
 
 
 def _decompressed(stored: BinaryIO) -> BinaryIO:

@@ -7,25 +7,22 @@ of the connection are part of the log, as they are part of what a daemon lives t
 from __future__ import annotations
 
 import asyncio
-import gzip
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import BinaryIO, Protocol
 
 import click
 import structlog
 import typed_settings as ts
-import zstandard
 from attrs import define, evolve
 
 from arimonitor_core.inputs import AriEventReceived, Input
 from arimonitor_core.records import encode_record
 from arimonitor_runner.ari import AriFeed
 from arimonitor_runner.input_queue import InputQueue
+from arimonitor_runner.log_files import LogWriter, open_log
 from arimonitor_runner.logs import configure_logs
 from arimonitor_runner.settings import ALL_EVENTS, AriSettings, LogSettings
 
@@ -37,14 +34,6 @@ BATCH_MAX = 500
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _log = structlog.get_logger()
-
-
-class _Writer(Protocol):
-    def write(self, data: bytes, /) -> int: ...
-
-    def flush(self) -> object: ...
-
-    def close(self) -> None: ...
 
 
 @define
@@ -96,7 +85,7 @@ def record_command(
     if full:
         settings = evolve(settings, events=(ALL_EVENTS,))
     try:
-        with _open_log(output) as log:
+        with open_log(output, append=True) as log:
             recorded, replaced = asyncio.run(record(settings, log, duration_s=duration))
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror or error}") from error
@@ -104,7 +93,7 @@ def record_command(
     sys.exit(3 if replaced else 0)
 
 
-async def record(settings: AriSettings, log: _Writer, *, duration_s: float | None = None) -> tuple[Recorded, bool]:
+async def record(settings: AriSettings, log: LogWriter, *, duration_s: float | None = None) -> tuple[Recorded, bool]:
     """Write what a feed gives until a signal comes, time is up, or a successor took over (True then)."""
     queue = InputQueue(settings.queue_max)
     stop, recorded = asyncio.Event(), Recorded()
@@ -142,7 +131,7 @@ def _stop_at(stop: asyncio.Event, duration_s: float | None) -> Iterator[None]:
             timer.cancel()
 
 
-async def _write(queue: InputQueue, log: _Writer, recorded: Recorded, ended: asyncio.Event) -> None:
+async def _write(queue: InputQueue, log: LogWriter, recorded: Recorded, ended: asyncio.Event) -> None:
     """Write records as they come, until `ended` and none waits.
 
     In a thread: a slow disk or a full pipe must not keep Asterisk's socket from being read.
@@ -164,32 +153,8 @@ async def _write(queue: InputQueue, log: _Writer, recorded: Recorded, ended: asy
     await asyncio.to_thread(log.flush)
 
 
-def _write_batch(batch: Sequence[Input], log: _Writer, recorded: Recorded) -> None:
+def _write_batch(batch: Sequence[Input], log: LogWriter, recorded: Recorded) -> None:
     for item in batch:
         log.write(encode_record(item))
         recorded.records += 1
         recorded.events += isinstance(item, AriEventReceived)
-
-
-@contextmanager
-def _open_log(output: str) -> Iterator[_Writer]:
-    """Open the log for appending: a compressed one gets a further frame, which every reader understands."""
-    if output == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with Path(output).open("ab") as file:
-        writer = _compressed(output, file)
-        try:
-            yield writer
-        finally:
-            if writer is not file:
-                writer.close()
-
-
-def _compressed(output: str, file: BinaryIO) -> _Writer:
-    if output.endswith(".zst"):
-        return zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False)
-    if output.endswith(".gz"):
-        return gzip.GzipFile(fileobj=file, mode="ab")
-    return file

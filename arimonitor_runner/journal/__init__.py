@@ -11,7 +11,8 @@ Each input has a *position*: 1, 2, 3 ... for the lifetime of the folder. What ca
   raise: `on_problem` gets a `JournalProblem` with file, offset, reason and the positions lost.
 * `find_end(folder) -> JournalEnd`: last position, its time, and whether a successor took over there.
 * `prune`, `list_removable`: the segments that nobody needs any more.
-* `SnapshotStore(folder, kept=)`: `write(position, document)`, `load_newest(restore)`, `oldest_position()`.
+* `SnapshotStore(folder, kept=)`: `write(position, document)`, `load_newest(restore)`, `oldest_position()`;
+  `list_snapshots`, `read_snapshot`: for looking only.
 
 All file operations of writing go through a `FileOperations`.
 """
@@ -21,7 +22,7 @@ from __future__ import annotations
 from arimonitor_runner.journal.files import FileOperations
 from arimonitor_runner.journal.reader import JournalEnd, JournalProblem, find_end, read_batches, read_journal
 from arimonitor_runner.journal.segments import Removable, Segment, list_removable, list_segments, prune
-from arimonitor_runner.journal.snapshots import SnapshotStore
+from arimonitor_runner.journal.snapshots import SnapshotStore, list_snapshots, read_snapshot
 from arimonitor_runner.journal.threaded import Journal, JournalError
 from arimonitor_runner.journal.writer import JournalWriter
 
@@ -38,7 +39,9 @@ __all__ = [
     "find_end",
     "list_removable",
     "list_segments",
+    "list_snapshots",
     "prune",
     "read_batches",
     "read_journal",
+    "read_snapshot",
 ]

@@ -33,6 +33,8 @@ class JournalProblem:
     path: Path
     offset: int
     """Where in the file, in bytes from its begin."""
+    length: int = 0
+    """Bytes that cannot be read."""
     kind: ProblemKind
     """torn: writing was cut off by a crash. missing: positions that no segment holds. unreadable: the file system's."""
     text: str
@@ -158,13 +160,15 @@ class _SegmentReading:
             self.report(0, "unreadable", str(error), (self.expected, last))
             self.expected = max(self.expected, last + 1)
 
-    def report(self, offset: int, kind: ProblemKind, text: str, lost: tuple[int, int]) -> None:
+    def report(self, offset: int, kind: ProblemKind, text: str, lost: tuple[int, int], *, length: int = 0) -> None:
         """Report a problem, with the positions lost by it; where the last is less than the first, none is."""
         first, last = lost
-        if first > last:
-            self._on_problem(JournalProblem(path=self._path, offset=offset, kind=kind, text=text))
-        elif last > self._after:
-            self._on_problem(JournalProblem(path=self._path, offset=offset, kind=kind, text=text, lost=lost))
+        is_known = first <= last
+        if last > self._after or not is_known:
+            problem = JournalProblem(
+                path=self._path, offset=offset, length=length, kind=kind, text=text, lost=lost if is_known else None
+            )
+            self._on_problem(problem)
 
     def _read(self, file: BinaryIO, size: int) -> Iterator[Batch]:
         damage: Damage | None = None
@@ -199,14 +203,15 @@ class _SegmentReading:
         return fmt.SEGMENT_HEADER_BYTES
 
     def _report_gap(self, damage: Damage, last: int) -> None:
+        kind: ProblemKind
         length = damage.end - damage.offset
-        lost = (self.expected, last)
         if damage.is_torn:
-            self.report(damage.offset, "torn", f"writing was cut off: the last {length} bytes are unfinished", lost)
+            kind, text = "torn", f"writing was cut off: the last {length} bytes are unfinished"
         elif length:
-            self.report(damage.offset, "damaged", f"{length} bytes cannot be read", lost)
+            kind, text = "damaged", f"{length} bytes cannot be read"
         else:
-            self.report(damage.offset, "missing", "these positions are not there", lost)
+            kind, text = "missing", "these positions are not there"
+        self.report(damage.offset, kind, text, (self.expected, last), length=length)
         self.expected = max(self.expected, last + 1)
 
     def _read_frame(self, frame: Frame) -> Iterator[Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -103,5 +104,6 @@ def prune(
     """
     removable = list_removable(folder, keep_after=keep_after, keep_s=keep_s, keep_bytes=keep_bytes, now=now)
     for one in removable:
-        files.remove(one.segment.path)
+        with suppress(FileNotFoundError):  # the daemon and an operator may prune at the same time
+            files.remove(one.segment.path)
     return removable

@@ -60,6 +60,21 @@ def list_snapshots(folder: Path) -> list[SnapshotFile]:
     return sorted((SnapshotFile(path, int(match[1])) for path, match in found if match), key=lambda one: one.position)
 
 
+def read_snapshot(snapshot: SnapshotFile) -> bytes:
+    """Give a snapshot's document. Raises OSError, and SnapshotError where the file is none."""
+    try:
+        data = zstandard.ZstdDecompressor().decompress(snapshot.path.read_bytes(), allow_extra_data=False)
+        line, _, document = data.partition(b"\n")
+        header = msgspec.json.decode(line, type=_Header)
+    except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SnapshotError(f"not a snapshot: {error}") from error
+    if header.format != FORMAT_VERSION:
+        raise SnapshotError(f"written in format {header.format}, this program reads format {FORMAT_VERSION}")
+    if header.position != snapshot.position:
+        raise SnapshotError(f"taken at position {header.position}, not at the one it is named after")
+    return document
+
+
 class SnapshotStore:
     """The snapshots of one folder."""
 
@@ -120,7 +135,7 @@ class SnapshotStore:
         """
         for snapshot in reversed(list_snapshots(self._folder)):
             try:
-                return snapshot.position, restore(self._read(snapshot))
+                return snapshot.position, restore(read_snapshot(snapshot))
             except OSError as error:
                 _log.error("a snapshot cannot be read", file=str(snapshot.path), reason=str(error))
             except Exception as error:  # a document that makes our own code fail must not keep the daemon from starting
@@ -145,19 +160,6 @@ class SnapshotStore:
             self._files.sync(descriptor)
         finally:
             self._files.close(descriptor)
-
-    def _read(self, snapshot: SnapshotFile) -> bytes:
-        try:
-            data = zstandard.ZstdDecompressor().decompress(snapshot.path.read_bytes(), allow_extra_data=False)
-            line, _, document = data.partition(b"\n")
-            header = msgspec.json.decode(line, type=_Header)
-        except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise SnapshotError(f"not a snapshot: {error}") from error
-        if header.format != FORMAT_VERSION:
-            raise SnapshotError(f"written in format {header.format}, this program reads format {FORMAT_VERSION}")
-        if header.position != snapshot.position:
-            raise SnapshotError(f"taken at position {header.position}, not at the one it is named after")
-        return document
 
     def _set_aside(self, snapshot: SnapshotFile, error: Exception) -> None:
         target: Path | None = None
