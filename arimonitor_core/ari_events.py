@@ -10,7 +10,7 @@ Shapes: Asterisk's `rest-api/api-docs/events.json`, corrected by real traffic of
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar, Union
+from typing import Final, Union
 
 import msgspec
 
@@ -32,13 +32,6 @@ class BornDialplan(Dialplan, gc=False, frozen=True):
     """Where a new channel is."""
 
     context: str = ""
-
-
-class ListedDialplan(BornDialplan, gc=False, frozen=True):
-    """Where a listed channel is, with what its application was told."""
-
-    app_data: str = ""
-    """``PJSIP/1121&PJSIP/1122,15,tT`` of Dial."""
 
 
 class ChannelVars(msgspec.Struct, gc=False, frozen=True, rename={"recording": "MIXMONITOR_FILENAME"}):
@@ -68,13 +61,6 @@ class BornChannel(ChannelSnapshot, gc=False):
     """A channel of ChannelCreated: its context may say that it is no call."""
 
     dialplan: BornDialplan = BornDialplan()
-
-
-class ListedChannel(BornChannel, gc=False):
-    """A channel of GET /channels: nobody saw its dialing, so what it runs and whom it is connected to matter too."""
-
-    connected: CallerId = NO_CALLER
-    dialplan: ListedDialplan = ListedDialplan()
 
 
 class BridgeSnapshot(msgspec.Struct, gc=False):
@@ -316,7 +302,9 @@ IGNORED_HEADS: Final[dict[bytes, tuple[bytes, type]]] = {
 
 _decode_unknown: Final = msgspec.json.Decoder(UnhandledEvent).decode
 _decode_recording: Final = msgspec.json.Decoder(RecordingVarset).decode
-_decode_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that msgspec raises for text from outside: wrong JSON or shape, keys or texts not in UTF-8, too deep nesting."""
 
 
 def decode_event(raw: bytes) -> Event | UnhandledEvent | MalformedEvent:
@@ -326,42 +314,24 @@ def decode_event(raw: bytes) -> Event | UnhandledEvent | MalformedEvent:
     except msgspec.ValidationError as error:
         if "at `$.type`" not in str(error):
             return MalformedEvent("malformed-shape", str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _malformed(error)
+    except UNREADABLE as error:
+        return malformed(error)
     try:
         return _decode_unknown(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _malformed(error)
+    except UNREADABLE as error:
+        return malformed(error)
 
 
 def decode_recording(raw: bytes) -> RecordingVarset | MalformedEvent:
     """A ChannelVarset of MIXMONITOR_FILENAME, in full; never raises."""
     try:
         return _decode_recording(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _malformed(error)
+    except UNREADABLE as error:
+        return malformed(error)
 
 
-SnapshotItem = TypeVar("SnapshotItem", ListedChannel, BridgeSnapshot, EndpointSnapshot)
-
-
-def decode_items(raw: bytes, kind: type[SnapshotItem]) -> tuple[list[SnapshotItem], list[MalformedEvent]]:
-    """Answer of GET /channels, /bridges or /endpoints; a bad item never takes the good ones down."""
-    items: list[SnapshotItem] = []
-    bad: list[MalformedEvent] = []
-    try:
-        parts = _decode_items(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return items, [_malformed(error)]
-    for part in parts:
-        try:
-            items.append(msgspec.json.decode(part, type=kind))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            bad.append(_malformed(error))
-    return items, bad
-
-
-def _malformed(error: Exception) -> MalformedEvent:
+def malformed(error: Exception) -> MalformedEvent:
+    """Say why text could not be decoded."""
     match error:
         case msgspec.ValidationError():
             reason = "malformed-shape"

@@ -85,6 +85,8 @@ class Call(msgspec.Struct, eq=False, gc=False, omit_defaults=True, forbid_unknow
     linked_guid: str = ""
     pushed: tuple[str, ...] = ()
     """Endpoints that a push message was sent for."""
+    has_gap: bool = False
+    """Part of it passed unseen."""
 
     @property
     def is_over(self) -> bool:

@@ -50,6 +50,8 @@ class CallBook:
         self.given_numbers: dict[str, int] = {}
         """By guid, numbers that another monitor gave to calls which are not known here yet, oldest first."""
         self.effects: list[Effect] = []
+        self.unseen = False
+        """Is what happens now concluded from what Asterisk shows, because nobody saw it happen?"""
 
     def change_directory(self, directory: Directory) -> None:
         """Know other numbers from now on."""
@@ -177,6 +179,8 @@ class CallBook:
         """From now on the origin's side talks with this party."""
         call.party = party.id
         call.destiny = self.party_of(party)
+        if self.unseen:
+            call.has_gap = True
 
     def transfer(self, call: Call, made: Transfer) -> None:
         """Note a transfer."""
@@ -215,6 +219,8 @@ class CallBook:
     def _apply(self, call: Call, event: str) -> bool:
         before = call.state
         if call.apply(event):
+            if self.unseen:
+                call.has_gap = True
             return True
         detail = f"{event} while {before}"
         self.report(Diagnostic(severity="warning", reason="illegal-transition", detail=detail, call_id=call.guid))
@@ -227,6 +233,8 @@ class CallBook:
         if channel.call is call:
             return
         channel.call = call
+        if self.unseen:
+            call.has_gap = True
         call.keys += channel.keys
         channel.keys = ()
         for path in channel.recordings:
@@ -257,6 +265,8 @@ class CallBook:
 
     def _add_recording(self, channel: Channel, call: Call, path: str) -> None:
         if all(known.path != path for known in call.recordings):
+            if self.unseen:
+                call.has_gap = True
             own = not channel.is_local or channel.id == call.key.channel_id
             call.recordings = (*call.recordings, Recording(path, own))
 

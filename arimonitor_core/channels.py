@@ -27,6 +27,11 @@ class ChannelTable:
         self.halves: dict[str, str] = {}
         """Ids of the living Local halves by name, the latest of those that share one."""
 
+    def clear(self) -> None:
+        """Forget everything, the dead too."""
+        for table in (self.channels, self.bridges, self.gone, self.halves):
+            table.clear()
+
     def see(self, snapshot: ChannelSnapshot) -> Channel | None:
         """The channel that a snapshot speaks of, new or known; None if it was destroyed already."""
         channel = self.channels.get(snapshot.id)

@@ -24,6 +24,7 @@ from arimonitor_core.ari_events import (
     ChannelStateChange,
     ChannelUnhold,
     Dial,
+    RecordingVarset,
 )
 from arimonitor_core.call import Call, Channel, Key
 from arimonitor_core.call_states import ANNOUNCED, ANSWERED, RINGING
@@ -153,6 +154,13 @@ def on_dtmf(book: CallBook, event: ChannelDtmfReceived, at_ms: int) -> None:
         book.report(Diagnostic(severity="warning", reason="malformed-digit", detail=event.digit[:40]))
         return
     book.press(channel, Key(at_ms, event.digit, book.origin_of(event.channel)))
+
+
+def on_recording(book: CallBook, event: RecordingVarset, at_ms: int) -> None:
+    """A channel announced a recording; one without a channel was set for all of Asterisk."""
+    channel = see(book, event.channel, at_ms) if event.channel is not None else None
+    if channel is not None and event.value:
+        book.record(channel, event.value)
 
 
 def on_dial(book: CallBook, event: Dial, at_ms: int) -> None:

@@ -15,7 +15,7 @@ from attrs import frozen
 from arimonitor_core import ari_events as ari
 from arimonitor_core.call import Call
 from arimonitor_core.call_states import ANNOUNCED
-from arimonitor_core.effects import Effect
+from arimonitor_core.effects import Diagnostic, Effect
 from arimonitor_core.explain_wording import (
     describe_birth,
     describe_changes,
@@ -26,18 +26,24 @@ from arimonitor_core.explain_wording import (
 )
 from arimonitor_core.inputs import (
     AriEventReceived,
+    CallsNumbered,
     ConnectionLost,
+    ConnectionReplaced,
     ConnectionRestored,
     DeadlineReached,
     DirectoryChanged,
+    FilterChanged,
     Input,
 )
-from arimonitor_core.monitor import RECORDING_VARIABLE, Monitor
+from arimonitor_core.monitor import RECORDING_VARIABLE, RESTARTED, Monitor
 from arimonitor_core.values import parse_time_ms
 
 _INPUT_WORDS: Final[Mapping[type, str]] = {
     ConnectionLost: "The connection to Asterisk is lost; what happens now is unseen.",
     ConnectionRestored: "The connection to Asterisk is up, and shows what goes on there.",
+    ConnectionReplaced: "A successor of this monitor listens from here on; nothing was missed.",
+    CallsNumbered: "Another monitor of this Asterisk told which callnumbers it gave.",
+    FilterChanged: "An operator changed the event filter.",
     DeadlineReached: "Time went by.",
     DirectoryChanged: "The directory changed.",
 }
@@ -111,14 +117,16 @@ class Explainer:
     def _take(self, item: Input) -> Sequence[Effect]:
         event = _decode(item)
         before = _facts(self._call) if self._call is not None else None
-        # A call that goes on is concerned by a gap, whether or not the gap changed it.
-        is_ours = isinstance(item, ConnectionLost | ConnectionRestored) and self._is_alive()
+        # A call that goes on is concerned by a gap or a handover, whether or not that changed it.
+        is_ours = isinstance(item, ConnectionLost | ConnectionRestored | ConnectionReplaced) and self._is_alive()
         is_ours = self._claim(self._channels_of(item, event)) or is_ours
         text = describe_event(event, self._name_of) or _INPUT_WORDS.get(type(item), "")
         effects = self._monitor.handle(item)
         if self._call is None:
             self._find_call()
         is_ours = self._claim(self._channels_of(item, event)) or is_ours
+        if any(isinstance(effect, Diagnostic) and effect.reason == RESTARTED for effect in effects):
+            text += " Asterisk was restarted meanwhile: what went on before is over."
         consequences = tuple(self._consequences(before, event, effects))
         step = Step(at_ms=_time_of(item, event), text=text, consequences=consequences)
         self._keep(step, event, is_ours=bool(text and is_ours))
@@ -147,7 +155,7 @@ class Explainer:
         if before is None:
             yield describe_birth(after)
             # What it is born with was said; how it went on within the same input was not.
-            before = after | {"state": ANNOUNCED, "callnumber": 0, "ring_group": "", "pushed": ()}
+            before = after | {"state": ANNOUNCED, "callnumber": 0, "ring_group": "", "pushed": (), "has_gap": False}
         yield from describe_changes(before, after, event, self._name_of)
         yield from describe_effects(effects, self._guid)
 

@@ -152,8 +152,9 @@ def _describe_parties(before: Facts, after: Facts, name_of: NameOf) -> Iterator[
 
 
 def _describe_notes(before: Facts, after: Facts) -> Iterator[str]:
-    if not before["callnumber"] and after["callnumber"]:
-        yield f"It gets callnumber {after['callnumber']}."
+    if before["callnumber"] != after["callnumber"]:
+        instead = f" in place of {before['callnumber']}" if before["callnumber"] else ""
+        yield f"It gets callnumber {after['callnumber']}{instead}."
     if not before["ring_group"] and after["ring_group"]:
         yield f"{after['ring_group']} is a ring group."
     for key in after["keys"][len(before["keys"]) :]:
@@ -165,6 +166,8 @@ def _describe_notes(before: Facts, after: Facts) -> Iterator[str]:
         yield f"Its dial status is {after['dial_status']}."
     if before["cause"] != after["cause"]:
         yield f"Its hangup cause is {after['cause']}, {after['cause_text'] or 'without a text'}."
+    if after["has_gap"] and not before["has_gap"]:
+        yield "Part of it passed unseen: what is told of it may be incomplete from now on."
     if before["linked_guid"] != after["linked_guid"]:
         yield f"It goes on as call {after['linked_guid']}."
     for endpoint in after["pushed"][len(before["pushed"]) :]:

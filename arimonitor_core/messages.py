@@ -29,6 +29,9 @@ CLOSED: Final = "closed"
 UNANSWERED: Final = "unanswered"
 FORCECLOSE: Final = "FORCECLOSE"
 
+ACCURACY_EXACT: Final = "exact"
+ACCURACY_GAP: Final = "gap"
+
 CALLSTATUS_RINGING: Final = 1
 CALLSTATUS_ANSWERED: Final = 2
 
@@ -80,6 +83,7 @@ class Writer:
             "server": self.server,
             "channel": call.channel,
             "creationtime": call.key.creationtime,
+            "accuracy": ACCURACY_GAP if call.has_gap else ACCURACY_EXACT,
         }
         if call.ring_group:
             data["ringgroup"] = call.ring_group

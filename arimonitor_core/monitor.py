@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from arimonitor_core import ari_events as ari
 from arimonitor_core import correlation, transfers
+from arimonitor_core.ari_answers import read_answers
 from arimonitor_core.call import Call, Channel
 from arimonitor_core.calls import CallBook
 from arimonitor_core.directory import Directory
@@ -38,6 +39,8 @@ from arimonitor_core.values import parse_time_ms
 
 NOTHING: Final[Sequence[Effect]] = ()
 RECORDING_VARIABLE: Final = ari.RECORDING_VARIABLE
+RESTARTED: Final = "asterisk-restarted"
+"""Reason of the diagnostic that says so."""
 
 Handler = Callable[[CallBook, Any, int], Call | None]
 """What an event type does; a call returned may need a push."""
@@ -49,11 +52,6 @@ _VARSET_MARK: Final = ari.VARSET_MARK
 _VARSET_HEAD: Final = ari.VARSET_HEAD
 _RECORDING_HEAD: Final = ari.RECORDING_HEAD
 _VARSET: Final = ari.ChannelVarset
-
-
-def _on_attended(book: CallBook, event: ari.BridgeAttendedTransfer, at_ms: int) -> None:
-    """Nobody is dialed by it: no push."""
-    transfers.on_attended(book, event, at_ms)
 
 
 class Monitor:
@@ -110,7 +108,7 @@ class Monitor:
             ari.ChannelEnteredBridge: correlation.on_entered,
             ari.ChannelLeftBridge: correlation.on_left,
             ari.BridgeBlindTransfer: transfers.on_blind,
-            ari.BridgeAttendedTransfer: _on_attended,
+            ari.BridgeAttendedTransfer: transfers.on_attended,
             ari.PeerStatusChange: lambda _, event, at_ms: endpoints.on_peer_status(event, at_ms),
             ari.EndpointStateChange: lambda _, event, at_ms: endpoints.on_snapshot(event.endpoint, at_ms),
             ari.ContactStatusChange: lambda _, event, at_ms: endpoints.on_contact_status(event, at_ms),
@@ -155,13 +153,7 @@ class Monitor:
         self._event_counts[kind] += 1
         handler = self._handlers.get(kind)
         if handler is not None:
-            at_ms = parse_time_ms(event.timestamp)
-            if at_ms is None:
-                at_ms = self._replace_time(item)
-            call = handler(self.book, event, at_ms)
-            if call is not None:
-                dialed = event.exten if kind is ari.BridgeBlindTransfer else call.dialed
-                self._consider_push(call, dialed, item.received_at, at_ms)
+            self._take_up(handler, event, item)
         elif kind is ari.ChannelVarset:
             if event.variable == RECORDING_VARIABLE:
                 self._on_recording(item)
@@ -169,6 +161,17 @@ class Monitor:
             self.book.statistics.count_unhandled(event.type)
         elif kind is ari.MalformedEvent:
             self._report_malformed(event)
+
+    def _take_up(self, handler: Handler, event: Any, item: AriEventReceived) -> None:
+        at_ms = parse_time_ms(event.timestamp)
+        if at_ms is None:
+            # When it happened is Asterisk's to say; here it did not, and the recorder's time has to do.
+            self.book.statistics.diagnostics["malformed-timestamp"] += 1
+            at_ms = round(item.received_at * 1000)
+        call = handler(self.book, event, at_ms)
+        if call is not None:
+            dialed = event.exten if type(event) is ari.BridgeBlindTransfer else call.dialed
+            self._consider_push(call, dialed, item.received_at, at_ms)
 
     def next_deadline(self) -> float | None:
         """When something is due that no event may announce (Unix seconds): feed `DeadlineReached` then."""
@@ -178,11 +181,6 @@ class Monitor:
         effects = self._effects.copy()
         self._effects.clear()
         return effects
-
-    def _replace_time(self, item: AriEventReceived) -> int:
-        """When it happened is Asterisk's to say; here it did not, and the recorder's time has to do."""
-        self.book.statistics.diagnostics["malformed-timestamp"] += 1
-        return round(item.received_at * 1000)
 
     def _filter(self, item: AriEventReceived) -> None:
         """Every event's type is asked for, so every event is decoded."""
@@ -218,13 +216,8 @@ class Monitor:
         event = ari.decode_recording(item.raw)
         if isinstance(event, ari.MalformedEvent):
             self._report_malformed(event)
-        elif event.channel is not None:
-            at_ms = parse_time_ms(event.timestamp)
-            if at_ms is None:
-                at_ms = self._replace_time(item)
-            channel = correlation.see(self.book, event.channel, at_ms)
-            if channel is not None and event.value:
-                self.book.record(channel, event.value)
+        else:
+            self._take_up(correlation.on_recording, event, item)
 
     # -- inputs that are no events -------------------------------------------------------------------------------
 
@@ -233,21 +226,31 @@ class Monitor:
             self.lost_at = item.received_at
 
     def _on_restored(self, item: ConnectionRestored) -> None:
-        channels, bad_channels = ari.decode_items(item.channels, ari.ListedChannel)
-        bridges, bad_bridges = ari.decode_items(item.bridges, ari.BridgeSnapshot)
-        endpoints, bad_endpoints = ari.decode_items(item.endpoints, ari.EndpointSnapshot)
-        for bad in (*bad_channels, *bad_bridges, *bad_endpoints):
-            self._report_malformed(bad)
+        answers = read_answers(item)
+        for fault in answers.faults:
+            self._report_malformed(fault)
         at_ms = round(item.received_at * 1000)
-        lost_ms = at_ms if self.lost_at is None else round(self.lost_at * 1000)
+        lost_ms = None if self.lost_at is None else round(self.lost_at * 1000)
         self.lost_at = None
-        for endpoint in endpoints:
+        restarted = self._has_restarted(answers.startup_time)
+        for endpoint in answers.endpoints:
             self.endpoint_book.on_snapshot(endpoint, at_ms)
-        untold = reconcile(
-            self.book, channels, bridges, complete=not (bad_channels or bad_bridges), lost_ms=lost_ms, at_ms=at_ms
-        )
+        untold = reconcile(self.book, answers, restarted=restarted, lost_ms=lost_ms, at_ms=at_ms)
         for call in untold:
             self._consider_push(call, call.dialed, item.received_at, at_ms)
+
+    def _has_restarted(self, startup_time: str) -> bool:
+        """Is it another Asterisk process than that known before? Where nothing is said of it, it is the same."""
+        before = self.startup_time
+        if not startup_time:
+            return False
+        self.startup_time = startup_time
+        # One instant has many texts: the zone's offset changes twice a year.
+        if not before or parse_time_ms(before) == parse_time_ms(startup_time):
+            return False
+        detail = f"started at {startup_time}, before that at {before}: every call known is over"
+        self.book.report(Diagnostic(severity="warning", reason=RESTARTED, detail=detail))
+        return True
 
     def _on_replaced(self, item: ConnectionReplaced) -> None:
         """Nothing: whoever continues from here has heard everything."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from arimonitor_core.ari_events import BridgeSnapshot, ListedChannel
+from arimonitor_core.ari_answers import Answers, ListedChannel
+from arimonitor_core.ari_events import BridgeSnapshot
 from arimonitor_core.call import Call, Channel
 from arimonitor_core.call_states import ANNOUNCED
 from arimonitor_core.calls import CallBook
 from arimonitor_core.correlation import answer_ai, consider, refusal, see
 from arimonitor_core.transfers import merge
-from arimonitor_core.values import dialed_number, is_dialable, parse_time_ms
+from arimonitor_core.values import dialed_number, is_dialable, is_local_half, parse_time_ms, without
 
 CALLING_APPLICATIONS = frozenset({"Dial", "Queue", "FollowMe"})
 """Applications that ring somebody on behalf of the channel that runs them."""
@@ -22,24 +23,24 @@ CALLED_APPLICATIONS = frozenset({"AppDial", "AppDial2", "AppQueue"})
 """What Asterisk shows as the application of a leg that is rung."""
 
 
-def reconcile(
-    book: CallBook,
-    channels: Sequence[ListedChannel],
-    bridges: Sequence[BridgeSnapshot],
-    *,
-    complete: bool,
-    lost_ms: int,
-    at_ms: int,
-) -> list[Call]:
+def reconcile(book: CallBook, answers: Answers, *, restarted: bool, lost_ms: int | None, at_ms: int) -> list[Call]:
     """Bring the calls up to what Asterisk shows.
 
-    `complete` is False where a part of the answer could not be read: then nothing is concluded from an absence.
-    `lost_ms` is when the connection went down, `at_ms` is now, and the time of all messages. Returns the calls that
-    were adopted and that nothing rings yet: they may need a push.
+    `restarted`: it is another Asterisk process than before, so whatever was known is dead. `lost_ms` is when the
+    connection went down, None where it did not as far as anybody knows; `at_ms` is now, and the time of all messages.
+    Returns the calls that were adopted and that nothing rings yet: they may need a push.
     """
-    bridges = [bridge for bridge in bridges if not bridge.is_waiting_room]
-    if complete:
-        _bury_missing(book, channels, lost_ms, at_ms)
+    if lost_ms is not None:
+        for call in book.calls.values():
+            call.has_gap = True
+    ended_ms = at_ms if lost_ms is None else lost_ms
+    book.unseen = True
+    channels = answers.channels
+    bridges = [bridge for bridge in answers.bridges if not bridge.is_waiting_room]
+    if restarted:
+        _bury_all(book, ended_ms, at_ms)
+    elif answers.is_complete:
+        _bury_missing(book, channels, ended_ms, at_ms)
     for snapshot in channels:
         channel = see(book, snapshot, at_ms)
         if channel is not None and not channel.dialed and snapshot.dialplan.app_name in CALLED_APPLICATIONS:
@@ -48,10 +49,18 @@ def reconcile(
     _replace_bridges(book, bridges)
     untold = _adopt(book, channels, at_ms)
     _catch_up(book, channels, bridges, at_ms)
+    book.unseen = False
     return untold
 
 
-def _bury_missing(book: CallBook, channels: Sequence[ListedChannel], lost_ms: int, at_ms: int) -> None:
+def _bury_all(book: CallBook, ended_ms: int, at_ms: int) -> None:
+    """Asterisk began anew: no event of what was before can come, and its ids are free."""
+    book.table.clear()
+    for call in list(book.calls.values()):
+        book.lose(call, ended_ms, at_ms)
+
+
+def _bury_missing(book: CallBook, channels: Sequence[ListedChannel], ended_ms: int, at_ms: int) -> None:
     heirs = _find_heirs(book, channels)
     present = {snapshot.id for snapshot in channels}
     missing = [channel for channel in book.table.channels.values() if channel.id not in present]
@@ -60,28 +69,49 @@ def _bury_missing(book: CallBook, channels: Sequence[ListedChannel], lost_ms: in
         book.table.remove(channel)
         call = channel.live_call
         if call is not None and channel.id in call.members:
-            call.members = tuple(member for member in call.members if member != channel.id)
+            call.members = without(call.members, channel.id)
+            call.has_gap = True
             shrunk[call.guid] = call
     for call in shrunk.values():
         heir = heirs.get(call.guid)
         if not call.members and heir is not None:
             book.join(heir, call)
         if not call.members:
-            book.lose(call, lost_ms, at_ms)
+            book.lose(call, ended_ms, at_ms)
         elif call.anchor not in call.members:
             book.speak_for(call, call.members[0])
 
 
 def _find_heirs(book: CallBook, channels: Sequence[ListedChannel]) -> dict[str, Channel]:
-    """By guid, a phone that was rung for the call and is up: where the caller is gone, he transferred it unseen."""
-    heirs: dict[str, Channel] = {}
-    for snapshot in channels:
+    """By guid, the phone that goes on with a call of which nobody known is left: the caller transferred it unseen.
+
+    It is one that was rung for the call and is up, or else the oldest stranger that is up and that Asterisk links to
+    the call's caller. A link is not asked for more: a consultation, a pickup or a parked call shares one conversation
+    under two of them.
+    """
+    rung: dict[str, Channel] = {}
+    linked: dict[str, Channel] = {}
+    called = {call.key.channel_id: call for call in book.calls.values()}
+    for snapshot in sorted(channels, key=_age):
         leg = book.table.channels.get(snapshot.id)
-        if leg is not None and leg.dialer and not leg.is_local and snapshot.state == "Up":
+        if snapshot.state != "Up" or is_local_half(snapshot.name):
+            continue
+        if leg is None:
+            call = called.get(snapshot.channelvars.linkedid or "") if snapshot.channelvars is not None else None
+            stranger = book.table.see(snapshot) if call is not None else None
+            if call is not None and stranger is not None:
+                linked.setdefault(call.guid, stranger)
+        elif leg.dialer:
             call = book.table.find_calling(leg)[1]
             if call is not None:
-                heirs.setdefault(call.guid, leg)
-    return heirs
+                rung.setdefault(call.guid, leg)
+    return linked | rung
+
+
+def _age(snapshot: ListedChannel) -> tuple[bool, int, str]:
+    """Sorts the oldest first, and those last that do not tell."""
+    created_ms = parse_time_ms(snapshot.creationtime)
+    return created_ms is None, created_ms or 0, snapshot.id
 
 
 def _replace_bridges(book: CallBook, bridges: Iterable[BridgeSnapshot]) -> None:
@@ -99,7 +129,7 @@ def _replace_bridges(book: CallBook, bridges: Iterable[BridgeSnapshot]) -> None:
 def _adopt(book: CallBook, channels: Sequence[ListedChannel], at_ms: int) -> list[Call]:
     """Calls that began, or began to ring, unseen. Their `open` is told now."""
     untold: list[Call] = []
-    for caller in sorted(channels, key=lambda one: (parse_time_ms(one.creationtime) or at_ms, one.id)):
+    for caller in sorted(channels, key=_age):
         channel = book.table.channels.get(caller.id)
         if channel is None or channel.dialer or caller.dialplan.app_name in CALLED_APPLICATIONS:
             continue

@@ -30,18 +30,18 @@ def on_blind(book: CallBook, event: BridgeBlindTransfer, at_ms: int) -> Call | N
     return call
 
 
-def on_attended(book: CallBook, event: BridgeAttendedTransfer, at_ms: int) -> Call | None:
-    """Somebody joined the two sides that he talked with: the call of his first leg goes on. Returns it."""
+def on_attended(book: CallBook, event: BridgeAttendedTransfer, at_ms: int) -> None:
+    """Somebody joined the two sides that he talked with: the call of his first leg goes on. Nobody is dialed by it."""
     first, second = see(book, event.transferer_first_leg, at_ms), see(book, event.transferer_second_leg, at_ms)
     transferee = see(book, event.transferee, at_ms) if event.transferee is not None else None
     target = see(book, event.transfer_target, at_ms) if event.transfer_target is not None else None
     call = _call_of(first, transferee)
     if call is None or event.result != SUCCESS:
         book.statistics.diagnostics["transfer-ignored"] += 1
-        return None
+        return
     by = book.origin_of(event.transferer_first_leg)
     if _is_repeat(call, "attended", by, at_ms):
-        return None
+        return
     other = _call_of(second, target)
     if other is call:
         other = None
@@ -55,7 +55,6 @@ def on_attended(book: CallBook, event: BridgeAttendedTransfer, at_ms: int) -> Ca
     if anchor is not None:
         consider(book, anchor, at_ms)
     book.transfer(call, made)  # last, so that an update names who talks now
-    return call
 
 
 def _call_of(*channels: Channel | None) -> Call | None:

@@ -14,6 +14,7 @@ TEXT, WHOLE, NUMBER, LIST = str, int, float, list
 CALL_FIELDS: dict[str, type] = {
     "origin": TEXT, "destiny": TEXT, "origin_type": TEXT, "destiny_type": TEXT, "callnumber": WHOLE, "guid": TEXT,
     "channelstatus": TEXT, "callstatus": WHOLE, "server": TEXT, "channel": TEXT, "creationtime": TEXT,
+    "accuracy": TEXT,
 }  # fmt: skip
 """In all messages of a call."""
 SOMETIMES: dict[str, type] = {"ringgroup": TEXT, "transfer": LIST, "linked_guid": TEXT}
@@ -73,6 +74,7 @@ def _check_call(message: PublishMessage, data: dict[str, Any], server: str, forc
     _check_fields(data, required | {name: kind for name, kind in SOMETIMES.items() if name in data})
     assert answered == (status in {"oncall", "closed"}) or status == "FORCECLOSE"
     assert data["server"] == server
+    assert data["accuracy"] in ({"gap"} if is_lost else {"exact", "gap"})
     assert message.routing_key == f"received-call.{said}"
     assert message.message_id == f"{data['guid']}:{said}"
     _check_identity(message, data)

@@ -230,9 +230,15 @@ class Scene:
         return self.give(ConnectionLost(received_at=self.now))
 
     def restored(
-        self, phones: Iterable[Phone] = (), rooms: Iterable[Room] = (), endpoints: Mapping[str, str] | None = None
+        self,
+        phones: Iterable[Phone] = (),
+        rooms: Iterable[Room] = (),
+        endpoints: Mapping[str, str] | None = None,
+        *,
+        started: str = "",
+        variables: Mapping[str, Mapping[str, str]] | None = None,
     ) -> list[Effect]:
-        """The websocket is back and this lives."""
+        """The websocket is back and this lives; `variables` by channel id."""
         shown = [{"technology": "PJSIP", "resource": number, "state": state, "channel_ids": []}
                  for number, state in (endpoints or {}).items()]  # fmt: skip
         return self.give(
@@ -241,6 +247,8 @@ class Scene:
                 channels=json.dumps([phone.snapshot() for phone in phones]).encode(),
                 bridges=json.dumps([room.snapshot() for room in rooms]).encode(),
                 endpoints=json.dumps(shown).encode(),
+                info=json.dumps({"status": {"startup_time": started, "last_reload_time": started}}).encode(),
+                variables=json.dumps(variables or {}).encode(),
             )
         )
 

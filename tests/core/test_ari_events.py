@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arimonitor_core import ari_events as ari
+from arimonitor_core.ari_answers import read_answers
+from arimonitor_core.inputs import ConnectionRestored
 from tests.core.events import Scene
 
 CHANNEL = b'{"id":"pbx-1.1","name":"PJSIP/1121-00000001"}'
@@ -61,7 +63,8 @@ def test_no_bytes_at_all_raise(raw: bytes) -> None:
     """Neither as an event, nor as a recording, nor as an answer."""
     ari.decode_event(raw)
     ari.decode_recording(raw)
-    ari.decode_items(raw, ari.BridgeSnapshot)
+    fields = ("channels", "bridges", "endpoints", "info", "variables")
+    read_answers(ConnectionRestored(received_at=1.0, **dict.fromkeys(fields, raw)))
 
 
 def test_a_recording_names_its_file_and_channel() -> None:
@@ -75,14 +78,6 @@ def test_a_recording_names_its_file_and_channel() -> None:
     assert isinstance(without, ari.RecordingVarset)
     assert without.channel is None
     assert isinstance(ari.decode_recording(b'{"value":[]}'), ari.MalformedEvent)
-
-
-def test_a_bad_item_never_takes_the_good_ones_down() -> None:
-    """Each is read by itself; an answer that is no list is one bad item."""
-    items, bad = ari.decode_items(b'[{"id":"b1"},{"id":7},{"id":"b2","channels":["c"]}]', ari.BridgeSnapshot)
-    assert [item.id for item in items] == ["b1", "b2"]
-    assert [one.reason for one in bad] == ["malformed-shape"]
-    assert ari.decode_items(b"<html>", ari.BridgeSnapshot)[1][0].reason == "malformed-json"
 
 
 def test_a_snapshot_shows_the_recording_where_channelvars_are_set() -> None:

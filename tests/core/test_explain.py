@@ -18,7 +18,9 @@ from arimonitor_core.explain import Explainer, Story
 from arimonitor_core.explain_wording import describe_effects, describe_event
 from arimonitor_core.inputs import (
     AriEventReceived,
+    CallsNumbered,
     ConnectionLost,
+    ConnectionReplaced,
     ConnectionRestored,
     DeadlineReached,
     DirectoryChanged,
@@ -35,6 +37,7 @@ DIRECTORY = Directory.of(
     ring_groups=[RingGroup(number="1120", members=("1122", "1123"))],
 )
 START = 1795345104
+UNSEEN = "Part of it passed unseen: what is told of it may be incomplete from now on."
 SOMEBODY = "01a20000-0000-7000-8000-000000000000"
 
 
@@ -223,13 +226,44 @@ def test_a_gap_concerns_a_call_that_goes_on() -> None:
             "The connection to Asterisk is up, and shows what goes on there.",
             (
                 "From answered to recovered: after the gap Asterisk no longer knows any channel of it.",
+                UNSEEN,
                 "Published to vhost vila: received-call.FORCECLOSE.",
             ),
         ),
     ]
     text, consequences = told(CREATED, back)[-1]
     assert text.startswith("The connection to Asterisk is up")
-    assert consequences == ("From announced to discarded: it ended before anything was rung, so nobody is told of it.",)
+    assert consequences == (
+        "From announced to discarded: it ended before anything was rung, so nobody is told of it.",
+        UNSEEN,
+    )
+    alive = ConnectionRestored(received_at=START + 7, channels=json.dumps([CALLER]).encode())
+    assert told(CREATED, alive)[-1][1] == ()
+    assert told(CREATED, lost, alive)[-1][1] == (UNSEEN,)
+
+
+def test_a_restart_of_asterisk_is_said_to_whom_it_concerns() -> None:
+    """It ended the call, whatever was shown then."""
+    before, after = (
+        ConnectionRestored(
+            received_at=START + at,
+            info=b'{"status":{"startup_time":"2026-11-22T10:58:%02d.000+0000"}}' % at,
+        )
+        for at in (0, 30)
+    )
+    text, consequences = told(before, CREATED, after)[-1]
+    assert text.endswith("Asterisk was restarted meanwhile: what went on before is over.")
+    assert consequences[0].startswith("From announced to discarded")
+
+
+def test_a_handover_and_another_monitors_numbers_are_told() -> None:
+    """The first concerns every call that goes on, the second those that take a number."""
+    replaced = ConnectionReplaced(received_at=START + 1)
+    numbers = CallsNumbered(received_at=START + 1, numbers={guid_of(CREATED): 40})
+    assert told(CREATED, *DIALED, replaced, numbers)[-2:] == [
+        ("A successor of this monitor listens from here on; nothing was missed.", ()),
+        ("Another monitor of this Asterisk told which callnumbers it gave.", ("It gets callnumber 40 in place of 1.",)),
+    ]
 
 
 def test_a_call_that_began_in_a_gap_begins_with_the_reconnect() -> None:
@@ -239,6 +273,7 @@ def test_a_call_that_began_in_a_gap_begins_with_the_reconnect() -> None:
     ((text, consequences),) = told(back)
     assert text == "The connection to Asterisk is up, and shows what goes on there."
     assert consequences[0] == "The call begins: origin 1121, dialed 1122, vhost vila."
+    assert UNSEEN in consequences
     assert consequences[1] == (
         "From announced to ringing: an entry of the AI is trusted, or Asterisk shows that somebody was dialed."
     )

@@ -12,7 +12,7 @@ from arimonitor_core.policies import Policies
 from tests.core.events import NOON_MS, Scene
 
 ALWAYS = ["origin", "destiny", "origin_type", "destiny_type", "callnumber", "guid", "channelstatus", "callstatus",
-          "server", "channel", "creationtime"]  # fmt: skip
+          "server", "channel", "creationtime", "accuracy"]  # fmt: skip
 
 
 def play(**policies: Any) -> Scene:

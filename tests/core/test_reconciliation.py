@@ -281,6 +281,198 @@ def test_the_number_of_a_trunk_that_was_dialed_unseen_is_its_own() -> None:
     assert scene.monitor.book.table.channels[leg.id].dialed == "011977776666"
 
 
+# -- accuracy ---------------------------------------------------------------------------------------------------------
+
+
+def accuracies(scene: Scene) -> list[tuple[str, str]]:
+    return [(data["channelstatus"], data["accuracy"]) for data in scene.said]
+
+
+def test_a_call_that_lived_through_a_loss_says_so_from_then_on() -> None:
+    """Even if nothing seems to have happened; calls that begin later, and those that ended before, are exact."""
+    scene = Scene()
+    before, leg, room = scene.converse("1123", "1124")
+    scene.hang_up(room, before, leg)
+    caller, callee, room = scene.converse()
+    scene.lost()
+    scene.restored([caller, callee], [room])
+    scene.hang_up(room, caller, callee)
+    scene.converse("1123", "1124")
+    exact = [(status, "exact") for status in ("open", "oncall", "closed", "open", "oncall")]
+    assert accuracies(scene) == [*exact, ("closed", "gap"), ("open", "exact"), ("oncall", "exact")]
+
+
+def test_a_call_that_was_not_told_of_yet_keeps_the_mark_too() -> None:
+    """Nothing shows whether somebody was rung meanwhile. A damaged answer marks it as well."""
+    scene = Scene()
+    caller = scene.call("1121", "1122")
+    scene.lost()
+    scene.give(ConnectionRestored(received_at=scene.now, channels=b"<html>"))
+    scene.rung(caller, "1122")
+    assert accuracies(scene) == [("open", "gap")]
+
+
+def test_without_a_loss_only_what_had_to_be_changed_is_marked() -> None:
+    """An operator asked for it: a call that is as it was known stays exact, all others do not."""
+    scene = Scene()
+    caller, callee, room = scene.converse()
+    lost, lost_leg, _ = scene.converse("1122", "1123")
+    ringing = dialing(scene.call("1124", "1129"), "1129")
+    leg = scene.rung(ringing, "1129")
+    begun = dialing(scene.phone("1123", "1124"), "1124")
+    told = len(scene.messages)
+    answered = bridged(scene, ringing, leg)
+    scene.restored([caller, callee, ringing, leg, begun], [room, answered])
+    scene.hang_up(room, caller, callee)
+    assert [(data["origin"], data["channelstatus"], data["accuracy"]) for data in scene.said[told:]] == [
+        ("1122", "FORCECLOSE", "gap"), ("1123", "open", "gap"), ("1124", "oncall", "gap"), ("1121", "closed", "exact"),
+    ]  # fmt: skip
+    assert {lost.id, lost_leg.id}.isdisjoint(scene.monitor.channel_ids())
+
+
+@pytest.mark.parametrize("change", ["a party left", "a party came", "a recording"])
+def test_whatever_the_picture_changes_of_a_call_marks_it(change: str) -> None:
+    """Without a loss before it."""
+    scene = Scene()
+    caller, callee, room = scene.converse()
+    third = scene.phone("1123")
+    phones = [caller, callee]
+    if change == "a party left":
+        phones.remove(callee)
+    elif change == "a party came":
+        phones.append(third)
+        room.phones.append(third.id)
+    else:
+        caller.variables = {"MIXMONITOR_FILENAME": "/spool/a.wav"}
+    scene.restored(phones, [room])
+    scene.hang_up(room, *[phone for phone in phones if phone.id in room.phones])
+    assert accuracies(scene)[-1] == ("closed", "gap")
+
+
+# -- a restart of Asterisk --------------------------------------------------------------------------------------------
+
+STARTED = "2026-11-22T08:00:00.000-0300"
+SAME_INSTANT = "2026-11-22T09:00:00.000-0200"
+RESTARTED = "2026-11-22T12:00:08.500+0000"
+
+
+@pytest.mark.parametrize("known_loss", [True, False])
+def test_a_restart_of_asterisk_ends_every_call_whatever_is_shown(known_loss: bool) -> None:
+    """Channels that are shown now are new ones, even under an id that was chosen again."""
+    scene = Scene()
+    scene.restored(started=STARTED)
+    caller, callee, room = scene.converse()
+    scene.call("1123", "800")
+    scene.wait(5)
+    if known_loss:
+        scene.lost()
+    scene.wait(5)
+    again = dialing(scene.phone("1123", "1124"), "1124")
+    again.id = caller.id
+    scene.restored([again, callee], [room], started=RESTARTED)
+    assert [(data["origin"], data["channelstatus"], data["accuracy"]) for data in scene.said[2:]] == [
+        ("1121", "FORCECLOSE", "gap"), ("1123", "open", "gap"), ("1123", "oncall", "gap"),
+    ]  # fmt: skip
+    assert scene.said[2]["callduration"] == (5 if known_loss else 10)
+    assert scene.reasons == ["asterisk-restarted"]
+    assert scene.monitor.startup_time == RESTARTED
+    assert [call.origin for call in scene.monitor.active_calls()] == ["1123"]
+
+
+def test_a_restart_ends_calls_even_where_the_lists_cannot_be_read() -> None:
+    """It does not depend on them."""
+    scene = Scene()
+    scene.restored(started=STARTED)
+    scene.converse()
+    info = b'{"status":{"startup_time":"%b"}}' % RESTARTED.encode()
+    scene.give(ConnectionRestored(received_at=scene.now, channels=b"<html>", info=info))
+    assert scene.statuses == ["open", "oncall", "FORCECLOSE"]
+
+
+@pytest.mark.parametrize("started", [STARTED, SAME_INSTANT, "", "soon"])
+def test_without_another_time_of_its_start_asterisk_is_the_same(started: str) -> None:
+    """The same instant may be written in another zone; a missing or unreadable one says nothing, and is not kept."""
+    scene = Scene()
+    scene.restored(started=STARTED)
+    caller, callee, room = scene.converse()
+    scene.restored([caller, callee], [room], started=started)
+    assert scene.statuses == ["open", "oncall"]
+    assert scene.monitor.startup_time in {STARTED, SAME_INSTANT}
+    assert scene.reasons == (["malformed-startup-time"] if started == "soon" else [])
+    scene.restored([caller, callee], [room], started=RESTARTED)
+    assert scene.statuses == ["open", "oncall", "FORCECLOSE"]
+
+
+def test_the_first_start_that_is_told_is_no_restart() -> None:
+    """There is nothing to compare it with."""
+    scene = Scene()
+    caller, callee, room = scene.converse()
+    scene.restored([caller, callee], [room], started=STARTED)
+    assert scene.reasons == []
+
+
+# -- variables --------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_that_was_read_counts_like_one_that_was_shown() -> None:
+    """Where Asterisk's snapshots bring no variables. Junk is reported and harms nothing."""
+    for shown in (True, False):
+        scene = Scene()
+        caller, callee, room = scene.converse()
+        read = {"MIXMONITOR_FILENAME": "/spool/a.wav"}
+        if shown:
+            caller.variables = read
+        scene.lost()
+        scene.restored([caller, callee], [room], variables={} if shown else {caller.id: read, "pbx-ghost": read})
+        scene.hang_up(room, caller, callee)
+        assert scene.said[-1]["recordings"] == ["http://audio.example/voip1/a.mp3"]
+    scene.give(ConnectionRestored(received_at=scene.now, variables=b"[]"))
+    assert scene.reasons == ["malformed-shape"]
+
+
+# -- linkedid ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_party_that_came_and_was_transferred_unseen_goes_on_with_the_call_that_asterisk_links_it_to(
+    linked: bool,
+) -> None:
+    """The caller rang it, sent it to somebody else and left, all in one gap. Without the linkedid it seems a caller."""
+    scene = Scene()
+    caller = scene.call("1121", "1120")
+    first = scene.rung(caller, "1122")
+    scene.lost()
+    party = scene.phone("1123", "1124")
+    target = leg_of(scene, party, "1124", "Up")
+    party.state, party.app = "Up", "Dial"
+    half = scene.phone("Local/1124@m-00000001;1")
+    half.state = "Up"
+    linkedid = {one.id: {"CHANNEL(linkedid)": caller.id} for one in (party, target, half)}
+    scene.restored([half, target, party], [bridged(scene, party, target)], variables=linkedid if linked else {})
+    if linked:
+        assert scene.statuses == ["open", "oncall"]
+        (call,) = scene.monitor.active_calls()
+        assert (call.origin, call.anchor, call.destiny) == ("1121", party.id, "1124")
+    else:
+        assert scene.statuses == ["open", "FORCECLOSE", "open", "oncall"]
+    assert first.id not in scene.monitor.channel_ids()
+
+
+def test_a_link_ties_nobody_who_is_known_rings_or_has_ended() -> None:
+    """It only tells whose heir a stranger is that talks."""
+    for case in ("known", "ringing", "gone"):
+        scene = Scene()
+        caller = scene.call("1121", "1122")
+        scene.rung(caller, "1122")
+        other = scene.call("1123", "1124") if case == "known" else scene.phone("1123", "800")
+        other.state = "Ringing" if case == "ringing" else "Up"
+        if case == "gone":
+            scene.destroyed(other)
+        scene.lost()
+        scene.restored([other], variables={other.id: {"CHANNEL(linkedid)": caller.id}})
+        assert scene.statuses == ["open", "FORCECLOSE"]
+
+
 # -- strange answers --------------------------------------------------------------------------------------------------
 
 
