@@ -47,6 +47,8 @@ class FakeAri:
         self.filters: list[list[str]] = []
         self.handshakes: list[web.Request] = []
         self.socket: web.WebSocketResponse | None = None
+        self.dials_out = False
+        """The application has an outbound websocket, so it is registered at all times."""
         self.sources: set[str] = set()
         self.changed = asyncio.Condition()
         self._released = asyncio.Event()
@@ -108,8 +110,12 @@ class FakeAri:
             return web.Response(status=401)
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
-        self.socket = socket
-        self.sources = set()
+        replaced, self.socket = self.socket, socket
+        if replaced is not None and not replaced.closed:
+            # A successor inherits subscription and filter; the old socket stays open, and deaf.
+            await replaced.send_str(json.dumps({"type": "ApplicationReplaced", "application": "arimonitor"}))
+        else:
+            self.sources = set()
         await self._note()
         async for _ in socket:
             pass
@@ -158,7 +164,7 @@ class FakeAri:
         return web.json_response({"value": value})
 
     async def _application(self, request: web.Request, path: str) -> web.StreamResponse:
-        if self.socket is None or self.late_registrations > 0:
+        if (self.socket is None and not self.dials_out) or self.late_registrations > 0:
             self.late_registrations -= 1
             return web.json_response({"message": "Application not found"}, status=404)
         if path.endswith("/eventFilter"):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -80,7 +81,7 @@ async def playing(name):
 
 def left_over(tmp_path):
     """Files of the daemon that are there after its end."""
-    known = {"directory", "outbox.db", "run"}
+    known = {"directory", "outbox.db", "run", "journal"}
     return sorted(p.name for p in tmp_path.iterdir() if p.name not in known) + sorted(os.listdir(tmp_path / "run"))
 
 
@@ -115,18 +116,21 @@ def test_a_call_goes_from_the_websocket_to_the_queue(tmp_path, directory, rabbit
     assert log[-1] == {**log[-1], "event": "stopped", "status": "stopped"}
 
 
-def test_call_numbers_go_on_after_a_restart(tmp_path, directory, rabbit, vhost, run):
-    """The number after the highest one ever published."""
+@pytest.mark.parametrize("lost", [False, True])
+def test_call_numbers_go_on_after_a_restart(tmp_path, directory, rabbit, vhost, run, lost):
+    """The number after the highest one ever published; also where journal and snapshots are lost."""
     first = expected(CAPTURE, vhost)
     highest = max(body["data"].get("callnumber", 0) for _, body in first)
 
     async def scenario():
-        for _ in range(2):
-            async with playing(CAPTURE) as (server, events), daemon(tmp_path, server.url, directory) as process:
+        for name in (CAPTURE, "answered_callee_hangs_up"):
+            if lost:
+                shutil.rmtree(tmp_path / "journal", ignore_errors=True)
+            async with playing(name) as (server, events), daemon(tmp_path, server.url, directory) as process:
                 await server.when_subscribed()
                 await server.send(*events)
                 await process.until_logged("ARI connection up")
-                delivered = await asyncio.to_thread(rabbit.consume, vhost, len(first))
+                delivered = await asyncio.to_thread(rabbit.consume, vhost, len(expected(name, vhost)))
                 await process.end(signal.SIGTERM)
         return delivered
 
@@ -205,13 +209,18 @@ def test_a_successor_ends_it_with_3(tmp_path, directory, run):
     assert run(scenario()) == (3, 1)
 
 
-def test_a_second_daemon_refuses_to_start(tmp_path, directory, run):
-    """Exit status 4, with the first one's process id; the first one goes on."""
+@pytest.mark.parametrize("other", ["ari_application", "pid_file"])
+def test_a_second_daemon_that_is_no_successor_refuses_to_start(tmp_path, directory, run, other):
+    """On the folder of one that listens elsewhere, or with its PID file: status 4 and its process id."""
+    options = {
+        "ari_application": {"ari_application": "another"},
+        "pid_file": {"journal_folder": str(tmp_path / "other"), "ari_application": "another"},
+    }[other]
 
     async def scenario():
         async with FakeAri() as server, daemon(tmp_path, server.url, directory) as first:
             await server.when_subscribed()
-            async with daemon(tmp_path, server.url, directory) as second:
+            async with daemon(tmp_path, server.url, directory, **options) as second:
                 status = await second.end()
             assert f"held by process {first.pid}" in second.log[-1]["reason"]
             return status, await first.end(signal.SIGTERM), len(server.handshakes)
