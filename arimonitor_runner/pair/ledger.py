@@ -152,11 +152,11 @@ class Ledger:
 
         return await self._outbox.transact(work)
 
-    async def forget(self, seqs: Sequence[int], delivered: Sequence[Delivered]) -> None:
-        """Remove messages that are delivered, and announced as such."""
+    async def forget(self, delivered: Sequence[Delivered]) -> None:
+        """Remove messages that this member delivered and announced."""
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM messages WHERE seq = ?", [(seq,) for seq in seqs])
+            connection.executemany("DELETE FROM messages WHERE message_id = ?", [(m.message_id,) for m in delivered])
             over = [(item.ordering_key, "over", time.time()) for item in delivered if item.covers == "call"]
             connection.executemany(_END, over)
 

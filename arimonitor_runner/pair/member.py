@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import structlog
 from attrs import asdict, define, evolve
 
@@ -285,10 +286,8 @@ class PairedSink:
     async def _take(self, link: Link, announcements: Sequence[Announcement]) -> None:
         others = [item for item in announcements if item.sender != self._sender]
         self.counts.heard += len(others)
-        # Of its own words a member needs only those that it could not write down when it said them.
-        own = [item for item in announcements if item.sender == self._sender and not self.is_leading]
-        told = [*others, *(Announcement(sender=i.sender, term=i.term, numbers=i.numbers) for i in own if i.numbers)]
-        numbers = await self._ledger.hear(told) if told else {}
+        numbers = await self._ledger.hear(others) if others else {}
+        await self._take_own([item for item in announcements if item.sender == self._sender])
         if highest := max((item.highest for item in others), default=0):
             numbers[""] = highest  # no call's: only so that it is not given again
         if numbers:
@@ -301,6 +300,14 @@ class PairedSink:
             self._reign.tell_all()
         if self.is_leading and any(item.term > self._term for item in others):
             link.drop("another member leads")
+
+    async def _take_own(self, announcements: Sequence[Announcement]) -> None:
+        """Hear what this member said itself, which it need not have written down: then it was cut off in between."""
+        delivered = [item for announcement in announcements for item in announcement.delivered]
+        if delivered:
+            await self._ledger.forget(delivered)
+        if not self.is_leading and any(item.numbers for item in announcements):
+            await self._ledger.hear([msgspec.structs.replace(item, delivered=()) for item in announcements])
 
     # -- leading -----------------------------------------------------------------------------------------------
 
@@ -370,7 +377,7 @@ class PairedSink:
             word = encode_announcement(Announcement(sender=self._sender, delivered=tuple(delivered)))
             if delivered and not await link.announce(word):
                 return False
-            await self._ledger.forget(seqs, delivered)
+            await self._ledger.forget(delivered)
             del self._unannounced[: len(seqs)]
         return True
 

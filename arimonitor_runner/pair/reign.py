@@ -159,7 +159,7 @@ class Reign:
         """All have heard that these are delivered."""
         if not seqs:
             return
-        await self._ledger.forget(seqs, delivered)
+        await self._ledger.forget(delivered)
         del self.unannounced[: len(seqs)]
         for item in delivered:
             if item.covers == "call":
@@ -223,7 +223,15 @@ class Reign:
 
     async def read_pending(self, vhost: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
         """Messages to deliver, once their calls' numbers are known to all."""
-        page = await self._outbox.read_pending(vhost, after_seq=after_seq, limit=limit)
+        page: list[StoredMessage] = []
+        is_end = False
+        while len(page) < limit and not is_end:
+            wanted = limit - len(page)
+            read = await self._outbox.read_pending(vhost, after_seq=after_seq, limit=wanted)
+            confirmed = set(self.unannounced)
+            page += [message for message in read if message.seq not in confirmed]
+            is_end = len(read) < wanted
+            after_seq = read[-1].seq if read else after_seq
         if all(self._is_known(message) for message in page):
             return page
         answer: asyncio.Future[list[StoredMessage]] = asyncio.get_running_loop().create_future()
