@@ -17,7 +17,8 @@ from arimonitor_core.inputs import ConnectionLost
 from arimonitor_runner.ari.collection import Collector
 from arimonitor_runner.ari.connection import AriConnection, Hold
 from arimonitor_runner.ari.errors import ApplicationReplaced, AriError, AriRefused, AriStuck
-from arimonitor_runner.ari.inbound import dial_asterisk
+from arimonitor_runner.ari.inbound import InboundDoor
+from arimonitor_runner.ari.outbound import DialedConnection, OutboundDoor
 from arimonitor_runner.ari.rest import AriRest
 from arimonitor_runner.backoff import Backoff
 from arimonitor_runner.input_queue import InputQueue, now
@@ -99,11 +100,11 @@ class AriFeed:
         self.counts.refreshes += 1
 
     async def run(self) -> None:
-        """Connect and reconnect until cancelled. Returns only when another process took over our application name."""
-        async with AriRest(self._settings) as self._rest:
+        """Listen until cancelled. Returns only when another process took over our application name."""
+        async with AriRest(self._settings) as self._rest, self._make_door(self._rest) as door:
             while True:
                 try:
-                    await self._listen(self._rest)
+                    await self._listen(door)
                 except ApplicationReplaced:
                     _log.warning(
                         "replaced: another process listens with this application name now",
@@ -118,17 +119,21 @@ class AriFeed:
                 await asyncio.sleep(delay_s)
                 await self._queue.wait_half_empty()
 
-    async def _listen(self, rest: AriRest) -> None:
-        """Connect once and feed until the end of that connection."""
-        websocket = await dial_asterisk(self._settings, rest)
-        connection = AriConnection(
-            self._settings, websocket, rest, self._queue, self._collector, on_up=self._count_connection
-        )
-        self._connection = connection
+    def _make_door(self, rest: AriRest) -> InboundDoor | OutboundDoor:
+        parts = (rest, self._queue, self._collector, self._count_connection)
+        if self._settings.mode == "outbound":
+            return OutboundDoor(
+                self._settings, self._queue, lambda websocket: DialedConnection(self._settings, websocket, *parts)
+            )
+        return InboundDoor(self._settings, rest, lambda websocket: AriConnection(self._settings, websocket, *parts))
+
+    async def _listen(self, door: InboundDoor | OutboundDoor) -> None:
+        """Feed what one connection brings, until its end."""
+        self._connection = await door.next_connection()
         self.opened.set()
         # Whatever becomes of this connection: the predecessor is waited for once.
         hold, self._hold = self._hold, None
-        await connection.run(hold)
+        await self._connection.run(hold)
 
     def _count_connection(self) -> None:
         self.counts.connections += 1
@@ -136,25 +141,30 @@ class AriFeed:
     def _note_end(self, error: AriError) -> float:
         """Tell the core and the operator; gives the seconds to wait before the next attempt."""
         connection = self._connection
-        was_up = connection is not None and connection.up_at is not None
-        if connection is not None and connection.up_at is not None:
-            self.counts.losses += 1
-            self.counts.overruns += connection.is_overrun
+        up_at = None if connection is None else connection.up_at
+        if connection is not None and connection.is_gap:
             self._queue.put_anyway(ConnectionLost(received_at=connection.ended_at or now()))
-            if asyncio.get_running_loop().time() - connection.up_at >= self._settings.stable_after_s:
-                self._backoff.reset()
-        else:
+            self.counts.overruns += connection.is_overrun
+        if up_at is None:
             self.counts.failures += 1
+        else:
+            self.counts.losses += 1
+            if asyncio.get_running_loop().time() - up_at >= self._settings.stable_after_s:
+                self._backoff.reset()
+        if isinstance(connection, DialedConnection):
+            _log.error("Asterisk's connection to us ended; it keeps what happens until it is back", reason=str(error))
+            return 0.0
         delay_s = self._backoff.next_delay_s()
         if isinstance(error, AriStuck):
             # More handshakes can only make it worse; a restart of Asterisk is what helps.
             delay_s = self._settings.backoff_deadlock_s * random.uniform(1.0, 1.25)  # noqa: S311  # jitter, no secret
-            what = "Asterisk answers REST but no handshake: ARI is probably deadlocked, only its restart helps"
-        elif was_up:
-            what = "ARI connection lost, reconnecting"
-        elif isinstance(error, AriRefused):
-            what = "Asterisk refuses us"
-        else:
-            what = "no ARI connection"
-        _log.error(what, reason=str(error), retry_in_s=round(delay_s, 2))
+        _log.error(_name_failure(error, was_up=up_at is not None), reason=str(error), retry_in_s=round(delay_s, 2))
         return delay_s
+
+
+def _name_failure(error: AriError, *, was_up: bool) -> str:
+    if isinstance(error, AriStuck):
+        return "Asterisk answers REST but no handshake: ARI is probably deadlocked, only its restart helps"
+    if was_up:
+        return "ARI connection lost, reconnecting"
+    return "Asterisk refuses us" if isinstance(error, AriRefused) else "no ARI connection"

@@ -43,7 +43,10 @@ _peek = msgspec.json.Decoder(_Peek).decode
 
 
 class AriConnection:
-    """Listens on one open websocket. Use it once: `run`."""
+    """Listens on one open websocket. It is read from now on, in a task; `run`, once, feeds what comes."""
+
+    _takes: Callable[[bytes], bool] | None = None
+    """Looks at a message before it is fed; False where it is no event."""
 
     def __init__(
         self,
@@ -62,15 +65,20 @@ class AriConnection:
         self._on_up = on_up
         self._has_channelvars: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._is_looking = False
-        self._reader: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
         self._opened_at = now()
+        self._reader = asyncio.create_task(self._read(), name="ari reader")
         self.up_at: float | None = None
         """Since when events are fed, by the event loop's clock; None where it never came to that."""
         self.ended_at: float | None = None
         """When reading ended, Unix seconds."""
         self.is_overrun = False
         """It ended because memory was full."""
+
+    @property
+    def is_gap(self) -> bool:
+        """Did its end leave the core deaf?"""
+        return self.up_at is not None
 
     async def run(self, hold: Hold | None = None) -> None:
         """Feed what there is and what happens, until the connection ends; never returns.
@@ -80,14 +88,13 @@ class AriConnection:
 
         Raises ApplicationReplaced, or AriError (and its kinds) for every other end.
         """
-        self._reader = asyncio.create_task(self._read(), name="ari reader")
         try:
             continues = hold is not None and await hold()
             if continues:
                 # Subscription and filter were inherited with the application's name: what waits is all there was.
                 self.up_at = asyncio.get_running_loop().time()
-            await _alongside(self._reader, self._start(continues=continues))
-            await _alongside(self._reader, self._settle_filter())
+            await alongside(self._reader, self._start(continues=continues))
+            await alongside(self._reader, self._settle_filter())
             await self._reader
         finally:
             self._reader.cancel()
@@ -99,12 +106,12 @@ class AriConnection:
     async def refresh(self) -> None:
         """Read everything again and feed one ConnectionRestored in its place among the events. Raises AriError."""
         async with self._refreshing:
-            if self._reader is None or self._reader.done() or self.up_at is None:
+            if self._reader.done() or self.up_at is None:
                 raise AriError("there is no connection to Asterisk")
             began_at = now()
             self._gate.close()
             try:
-                await _alongside(self._reader, self._feed_picture(began_at))
+                await alongside(self._reader, self._feed_picture(began_at))
             except ApplicationReplaced as error:
                 raise AriError("another process took over while Asterisk was being read") from error
             finally:
@@ -112,10 +119,12 @@ class AriConnection:
 
     async def _read(self) -> None:
         """Append every event, in order; never returns."""
-        receive, gate = self._websocket.recv, self._gate
+        receive, gate, takes = self._websocket.recv, self._gate, self._takes
         try:
             while True:
                 raw = await receive(decode=False)
+                if takes is not None and not takes(raw):
+                    continue
                 if not gate.put(AriEventReceived(now(), raw)):
                     self.is_overrun = True
                     raise AriError(f"{self._settings.queue_max} events wait in memory: the machine is too slow")
@@ -170,7 +179,7 @@ class AriConnection:
     async def _feed_picture(self, received_at: float) -> None:
         picture = await self._collector.collect(self._rest, received_at, self._gate.waiting)
         # From here to the end nothing awaits: no event can slip in between.
-        if self._reader is None or self._reader.done():
+        if self._reader.done():
             raise AriError("the connection was lost while Asterisk was being read")
         self._look_at_waiting(picture.channels)
         self._gate.open(picture)
@@ -202,7 +211,7 @@ class AriConnection:
             _log.info("channel snapshots hold channelvars: ChannelVarset is filtered out at the source")
 
 
-async def _alongside(reader: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
+async def alongside(reader: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
     """Do something while the reader reads; its end is the end of the work as well."""
     task = asyncio.create_task(work)
     try:

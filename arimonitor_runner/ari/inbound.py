@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import TracebackType
 from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
+from arimonitor_runner.ari.connection import AriConnection
 from arimonitor_runner.ari.errors import AriError, AriRefused, AriStuck
 from arimonitor_runner.ari.rest import AriRest, authorization
 from arimonitor_runner.settings import AriSettings
@@ -15,8 +18,28 @@ CLOSE_S = 2.0
 FRAMES_BUFFERED = 1024
 
 
-async def dial_asterisk(settings: AriSettings, rest: AriRest) -> ClientConnection:
-    """Connect once. Raises AriError and its kinds."""
+class InboundDoor:
+    """Where we dial Asterisk, once for each connection."""
+
+    def __init__(self, settings: AriSettings, rest: AriRest, make: Callable[[ClientConnection], AriConnection]) -> None:
+        self._settings = settings
+        self._rest = rest
+        self._make = make
+
+    async def __aenter__(self) -> InboundDoor:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing: each connection closes itself."""
+
+    async def next_connection(self) -> AriConnection:
+        """Connect once. Raises AriError and its kinds."""
+        return self._make(await _dial(self._settings, self._rest))
+
+
+async def _dial(settings: AriSettings, rest: AriRest) -> ClientConnection:
     scheme, _, address = settings.url.rstrip("/").partition("://")
     socket_scheme = "wss" if scheme == "https" else "ws"
     try:

@@ -375,7 +375,7 @@ def test_a_full_queue_is_a_lost_connection_and_not_a_silent_gap(run):
 
     async def scenario():
         async with FakeAri() as server, listening(to(server, queue_max=1000)) as listener:
-            await server.when_subscribed()
+            await until(lambda: listener.feed.is_up)
             await server.send(*(created(n) for n in range(1200)))
             await until(lambda: listener.feed.counts.losses)
             handshakes = len(server.handshakes)
