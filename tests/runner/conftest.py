@@ -12,6 +12,7 @@ import pytest
 
 from arimonitor_core.effects import PublishMessage
 from tests.runner.rabbit import RabbitNode, shared_node
+from tests.runner.replays import DIRECTORY
 
 T = TypeVar("T")
 
@@ -87,3 +88,19 @@ def own_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]
         yield node
     finally:
         node.stop()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, rabbit: RabbitNode, vhost: str) -> Path:
+    """The fixtures' directory with every client's vhost being this test's own."""
+    rabbit.declare(vhost)
+    folder = tmp_path / "directory"
+    folder.mkdir()
+    for path in DIRECTORY.iterdir():
+        (folder / path.name).write_text(path.read_text())
+    clients = (folder / "__CLIENTES__.DEF").read_text()
+    for name in ("vila-madalena", "jardim-paulista", "alto-da-lapa"):
+        clients = clients.replace(f"vhost = {name}", f"vhost = {vhost}")
+    (folder / "__CLIENTES__.DEF").write_text(clients)
+    (folder / "mqservers.def").write_text(f"[mq1]\nurl = {rabbit.url}\n")
+    return folder
