@@ -10,13 +10,18 @@ from types import TracebackType
 
 
 class Proxy:
-    """Forwards to one port; `stall` keeps connections open and silent, `cut` resets them, `refuse` takes none."""
+    """Forwards to one port; `stall` keeps connections open and silent, `cut` resets them, `refuse` takes none.
+
+    `swallow` loses what the far side answers, `pace` lets its answers through one by one.
+    """
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._target = (host, port)
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._refusing = False
+        self._swallowing = False
+        self._permits: asyncio.Semaphore | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.accepted = 0
@@ -53,6 +58,15 @@ class Proxy:
         """Reset new connections at once."""
         self._refusing = refusing
 
+    def swallow(self, swallowing: bool = True) -> None:
+        """Take the far side's answers and pass none on."""
+        self._swallowing = swallowing
+
+    def pace(self) -> asyncio.Semaphore:
+        """Let a piece of the far side's answers through for each `release` of what is returned."""
+        self._permits = asyncio.Semaphore(0)
+        return self._permits
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         self._tasks.add(task)
@@ -71,14 +85,20 @@ class Proxy:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, far_writer))
-                group.create_task(self._pump(far_reader, writer))
+                group.create_task(self._pump(far_reader, writer, is_answer=True))
         finally:
             await _reset(far_writer)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False
+    ) -> None:
         try:
             while data := await reader.read(65536):
                 await self._flowing.wait()
+                if is_answer and self._permits is not None:
+                    await self._permits.acquire()
+                if is_answer and self._swallowing:
+                    continue
                 writer.write(data)
                 await writer.drain()
             writer.write_eof()

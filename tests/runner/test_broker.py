@@ -1,10 +1,7 @@
 """Delivery to a real RabbitMQ: complete, in order per call, whatever the network and the broker do."""
 
 import asyncio
-from contextlib import asynccontextmanager
-from itertools import groupby
 
-import pika
 import pytest
 import structlog
 from attrs import evolve
@@ -13,82 +10,9 @@ from arimonitor_core.directory import Client, Directory, MqServer
 from arimonitor_runner.broker import Broker, find_server
 from arimonitor_runner.broker.session import SessionError
 from arimonitor_runner.outbox import Outbox
-from arimonitor_runner.settings import BrokerSettings
+from tests.runner.delivery import SETTINGS, STATUSES, by_call, calls, delivering, directory, port_of
 from tests.runner.proxy import Proxy
 from tests.runner.waiting import until
-
-SETTINGS = BrokerSettings(backoff_first_s=0.02, backoff_max_s=0.2, open_per_s_max=1000.0)
-STATUSES = ("open", "oncall", "closed")
-
-
-def directory(url, *vhosts):
-    """A directory with one MQ server and a client for each vhost."""
-    return Directory.of(
-        clients=[Client(code=str(111 + n), vhost=vhost) for n, vhost in enumerate(vhosts)],
-        mq_servers=[MqServer(name="mq1", url=url)],
-    )
-
-
-def port_of(url):
-    return pika.URLParameters(url).port
-
-
-class Delivery:
-    """An outbox and a broker, as the daemon joins them."""
-
-    def __init__(self, outbox, broker, failures):
-        self.outbox, self.broker, self.failures = outbox, broker, failures
-
-    async def send(self, *messages):
-        """Store and offer, as the loop does."""
-        stored = (await self.outbox.append(messages)).stored
-        self.broker.offer(stored)
-        return stored
-
-    async def until(self, condition):
-        """Wait until something is true of the outbox's counts."""
-
-        async def holds():
-            return condition(await self.outbox.counts())
-
-        await until(holds)
-
-    async def until_empty(self):
-        """Wait until every message is confirmed and forgotten."""
-        await self.until(lambda counts: not counts)
-
-    def count(self, vhost, name):
-        """One of the broker's counters; 0 as long as nobody heard of the vhost."""
-        return self.broker.statistics().get(vhost, {}).get(name, 0)
-
-
-@asynccontextmanager
-async def delivering(path, directory, settings=SETTINGS):
-    failures = []
-    outbox = Outbox(path, synchronous="NORMAL", on_failure=failures.append)
-    await outbox.open()
-    broker = Broker(outbox, directory, settings, server="pbx", on_failure=failures.append)
-    try:
-        await broker.start()
-        yield Delivery(outbox, broker, failures)
-    finally:
-        await broker.close()
-        await outbox.close()
-    assert failures == []
-
-
-def calls(message, vhost, count, statuses=STATUSES):
-    """The messages of so many calls, all calls' first messages first."""
-    return [message(f"{n}", status, vhost=vhost) for status in statuses for n in range(count)]
-
-
-def by_call(delivered):
-    """For each call its message_ids in the order they came, repeats of one message folded into one."""
-    ids = [properties.message_id for _, properties, _ in delivered]
-    calls = {}
-    for message_id in ids:
-        calls.setdefault(message_id.partition(":")[0], []).append(message_id.partition(":")[2])
-    return {call: [status for status, _ in groupby(statuses)] for call, statuses in calls.items()}
 
 
 def test_a_message_arrives_as_the_contract_says(outbox_path, rabbit, vhost, message, run):
@@ -261,52 +185,6 @@ def test_a_silent_broker_is_left_and_found_again(outbox_path, rabbit, vhost, mes
     reasons = [log["reason"] for log in logs if log["log_level"] == "error"]
     assert reasons[:2] == ["no confirm within 0.4 s", "not open within 0.4 s"]
     assert by_call(rabbit.consume(vhost, 10, timeout_s=0.5)) == {"a": ["open", "oncall"]}
-
-
-def test_a_killed_broker_loses_nothing(outbox_path, own_rabbit, message, run):
-    """SIGKILL of RabbitMQ in the middle of the traffic: all that it confirmed is there, the rest comes after."""
-    vhost = own_rabbit.new_vhost()
-    everything = calls(message, vhost, 400)
-    # A classic queue: a quorum queue that is younger than a moment is lost for good with its node (RabbitMQ 3.10).
-    with own_rabbit.channel(vhost) as channel:
-        channel.exchange_declare("arimonitor", "topic", durable=True)
-        channel.queue_declare("arimonitor", durable=True)
-        channel.queue_bind("arimonitor", "arimonitor", "#")
-    settings = evolve(SETTINGS, window=20, declare=False, confirm_timeout_s=2.0)
-
-    async def scenario():
-        async with delivering(outbox_path, directory(own_rabbit.url, vhost), settings) as delivery:
-            sending = asyncio.create_task(delivery.send(*everything))
-            await until(lambda: delivery.count(vhost, "confirmed") >= 100)
-            await asyncio.to_thread(own_rabbit.kill)
-            await sending
-            await asyncio.to_thread(own_rabbit.start)
-            await delivery.until_empty()
-
-    run(scenario())
-    delivered = own_rabbit.consume(vhost, 10**6, timeout_s=1)
-    assert by_call(delivered) == {f"{n}": list(STATUSES) for n in range(400)}
-
-
-def test_a_blocking_broker_is_waited_for(outbox_path, own_rabbit, message, run):
-    """RabbitMQ short of memory takes nothing for a while: said, waited for, and not taken for a lost connection."""
-    vhost = own_rabbit.new_vhost()
-
-    async def scenario():
-        settings = evolve(SETTINGS, confirm_timeout_s=0.2)
-        async with delivering(outbox_path, directory(own_rabbit.url, vhost), settings) as delivery:
-            await delivery.send(message("a", vhost=vhost))
-            await delivery.until_empty()
-            await asyncio.to_thread(own_rabbit.ctl, "set_vm_memory_high_watermark", "0.000001")
-            with structlog.testing.capture_logs() as logs:
-                await delivery.send(message("b", vhost=vhost))
-                await until(lambda: any("blocks" in log["event"] for log in logs))
-                assert not await delivery.broker.drain(0.5)
-                await asyncio.to_thread(own_rabbit.ctl, "set_vm_memory_high_watermark", "absolute", "2GB")
-                await delivery.until_empty()
-            return [log["event"] for log in logs if log["log_level"] == "error"]
-
-    assert run(scenario()) == []
 
 
 def test_an_idle_connection_is_closed_and_opened_for_the_next_message(outbox_path, rabbit, vhost, message, run):

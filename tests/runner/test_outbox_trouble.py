@@ -1,4 +1,4 @@
-"""A disk that is full, failing, read-only or locked is waited for; of a damaged file all is rescued that can be read."""
+"""Trouble of the disk is waited out; of a damaged file all that can be read is rescued."""
 
 import asyncio
 import json
