@@ -35,6 +35,9 @@ GOALS: Final = {
     "P5 call": Goal(2.0, "kB"),
     "P5 record": Goal(0.6, "kB"),
     "P6": Goal(50, "ms"),
+    "P10 time": Goal(1.0, "us"),
+    "P10 size": Goal(40, "B"),
+    "P12": Goal(5.0, "s"),
 }
 """By name; a kB is 1000 bytes."""
 
