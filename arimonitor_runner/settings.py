@@ -217,16 +217,11 @@ class JournalSettings:
     snapshots_kept: int = _help("Snapshots kept, so that a damaged one is no loss.", 3, ge(1))
 
 
-def _member(instance: PairSettings, attribute: Attribute[str], value: str) -> None:
-    if value and value not in instance.members:
-        raise ValueError(f"{attribute.name} must be one of members: {', '.join(instance.members)}")
-
-
 @frozen(kw_only=True)
 class PairSettings:
     """Daemons that follow the same Asterisk, of which one at a time publishes."""
 
-    member: str = _help("Name of this daemon among the members; empty: it is alone, and publishes.", "", _member)
+    member: str = _help("Name of this daemon among the members; empty: it is alone, and publishes.", "")
     members: tuple[str, ...] = _help("Names of all of them.", ("a", "b"), min_len(1))
     vhost: str = _help("Vhost of the first MQ server where they meet.", "voip", min_len(1))
     heartbeat_s: int = _help(
@@ -285,7 +280,7 @@ class Settings:
         help="Name of this Asterisk in every message. Part of every call's guid: do not change it. Default: host name.",
         validator=min_len(1),
     )
-    pid_file: str = _help("Lock file with the process id, so that a second daemon refuses to start; empty: none.", "")
+    pid_file: str = _help("Lock file with the process id, for other programs; empty: none. A successor waits until it is free.", "")
     drain_timeout_s: float = _help("When stopping, longest wait for RabbitMQ to confirm what it was sent.", 10.0, ge(0))
     ari: AriSettings = field(factory=AriSettings)
     ami: AmiSettings = field(factory=AmiSettings)
