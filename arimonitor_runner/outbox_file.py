@@ -129,6 +129,17 @@ def _prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("COMMIT")
 
 
+def require_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Check that a file is an outbox of this program's version. Raises OutboxError and sqlite3.Error."""
+    row = None
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is not None:
+        row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    if row is None:
+        raise OutboxError(f"{path}: not an outbox")
+    if row[0] != str(SCHEMA_VERSION):
+        raise OutboxError(f"{path}: schema version {row[0]}, this program writes {SCHEMA_VERSION}")
+
+
 def _execute_all(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
     for statement in statements:
         connection.execute(statement)

@@ -34,15 +34,15 @@ class RabbitNode:
         self.folder = folder
         self.url = ""
 
-    def _script(self, *arguments: str) -> str:
-        environment = {**os.environ, "DIR": str(self.folder)}
+    def _script(self, *arguments: str, **variables: str) -> str:
+        environment = {**os.environ, "DIR": str(self.folder), **variables}
         done = subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout.strip()
 
-    def start(self) -> None:
-        """Start it, or find it running."""
-        self.url = self._script("start").splitlines()[-1]
+    def start(self, *, hasty: bool = False) -> None:
+        """Start it, or find it running; hasty: return as soon as it takes connections."""
+        self.url = self._script("start", HASTY="yes" if hasty else "").splitlines()[-1]
 
     def stop(self) -> None:
         """End it cleanly."""

@@ -28,13 +28,17 @@ class Load:
         """End after the calls that are under way."""
         self._going_on = False
 
+    def _waiting(self):
+        confirmed = sum(self._delivery.count(vhost, "confirmed") for vhost in self._vhosts)
+        return sum(map(len, self.sent.values())) - confirmed
+
     async def run(self):
         """Send; where many wait, as they do while the broker is down, wait as well."""
         while self._going_on:
             calls = [(self._chance.choice(self._vhosts), self._number + n) for n in range(CALLS_AT_ONCE)]
             self._number += CALLS_AT_ONCE
             for status in STATUSES:
-                await self._delivery.until(lambda counts: sum(of["pending"] for of in counts.values()) < 150)
+                await until(lambda: self._waiting() < 150)
                 messages = [self._message(f"{number}", status, vhost=vhost) for vhost, number in calls]
                 await self._delivery.send(*messages)
                 for one in messages:
@@ -45,7 +49,7 @@ def test_a_broker_that_dies_again_and_again_loses_nothing(outbox_path, own_rabbi
     """Kills and restarts at random moments of the traffic: nothing missing, calls in order, repeats recognisable."""
     chance = random.Random(1101)
     vhosts = [own_rabbit.new_vhost() for _ in range(VHOSTS)]
-    settings = evolve(SETTINGS, window=20, confirm_timeout_s=3.0)
+    settings = evolve(SETTINGS, window=20, confirm_timeout_s=3.0, backoff_max_s=1.0)
 
     async def scenario():
         async with delivering(outbox_path, directory(own_rabbit.url, *vhosts), settings) as delivery:
@@ -63,7 +67,7 @@ def test_a_broker_that_dies_again_and_again_loses_nothing(outbox_path, own_rabbi
                 await until(lambda goal=goal: confirmed() >= goal)
                 end = own_rabbit.kill if chance.random() < 0.7 else own_rabbit.stop
                 await asyncio.to_thread(end)
-                await asyncio.to_thread(own_rabbit.start)
+                await asyncio.to_thread(own_rabbit.start, hasty=True)
             load.stop()
             await loading
             await delivery.until_empty()
