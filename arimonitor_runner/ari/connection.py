@@ -21,6 +21,7 @@ from arimonitor_runner.ari import channelvars
 from arimonitor_runner.ari.collection import Collector
 from arimonitor_runner.ari.errors import ApplicationReplaced, AriError
 from arimonitor_runner.ari.gate import EventGate
+from arimonitor_runner.ari.lag import LagWatch
 from arimonitor_runner.ari.rest import AriRest, repeat_until_connected
 from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.settings import ALL_EVENTS, AriSettings
@@ -65,6 +66,7 @@ class AriConnection:
         self._on_up = on_up
         self._has_channelvars: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._is_looking = False
+        self._lag = LagWatch()
         self._refreshing = asyncio.Lock()
         self._opened_at = now()
         self._reader = asyncio.create_task(self._read(), name="ari reader")
@@ -119,13 +121,16 @@ class AriConnection:
 
     async def _read(self) -> None:
         """Append every event, in order; never returns."""
-        receive, gate, takes = self._websocket.recv, self._gate, self._takes
+        receive, gate, takes, lag = self._websocket.recv, self._gate, self._takes, self._lag
         try:
             while True:
                 raw = await receive(decode=False)
                 if takes is not None and not takes(raw):
                     continue
-                if not gate.put(AriEventReceived(now(), raw)):
+                received_at = now()
+                if received_at >= lag.due_at:
+                    lag.look(raw, received_at)
+                if not gate.put(AriEventReceived(received_at, raw)):
                     self.is_overrun = True
                     raise AriError(f"{self._settings.queue_max} events wait in memory: the machine is too slow")
                 if b"ApplicationReplaced" in raw:

@@ -5,6 +5,7 @@
     AriError               an attempt failed, or a connection was lost; trying again is right
      +-- AriRefused        credentials or rights: only an operator can mend it
      +-- AriStuck          Asterisk answers REST but no websocket handshake: it is probably deadlocked
+     +-- AriTimeout        no answer in time
      +-- AriNotFound       404: what was asked for does not exist
     ApplicationReplaced    another process owns our application name now; we must not come back
 """
@@ -22,6 +23,10 @@ class AriRefused(AriError):  # noqa: N818  # named as a fault, like the tree's o
 
 class AriStuck(AriError):  # noqa: N818
     """ARI's event system does not answer any more while the rest of Asterisk does."""
+
+
+class AriTimeout(AriError):  # noqa: N818
+    """A request was not answered in time."""
 
 
 class AriNotFound(AriError):  # noqa: N818

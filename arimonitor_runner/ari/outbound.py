@@ -65,6 +65,7 @@ class DialedConnection(AriConnection):
         self._count = 0
         self._takes = self._look
         super().__init__(*parts)
+        self._lag.due_at = float("inf")  # what Asterisk kept is late, and should be
 
     @property
     def is_gap(self) -> bool:
@@ -135,7 +136,7 @@ class DialedConnection(AriConnection):
     def _end_replay(self) -> None:
         """From here on events wait for the picture."""
         self._question = ""
-        self._opened_at = now()
+        self._opened_at = self._lag.due_at = now()
         self._gate.close()
         self._has_replayed.set()
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from arimonitor_runner.ari.errors import AriError, AriNotFound, AriRefused
+from arimonitor_runner.ari.errors import AriError, AriNotFound, AriRefused, AriTimeout
 from arimonitor_runner.settings import AriSettings
 
 ANSWER_BYTES_MAX = 64 * 2**20
@@ -76,9 +76,13 @@ class AriRest:
         """Subscribe to all channels, bridges and endpoints. Raises AriError."""
         await self._request("POST", f"{self._application}/subscription?eventSource=channel:,bridge:,endpoint:")
 
+    async def get_application(self) -> dict[str, Any]:
+        """Ask Asterisk's event system about our application. Raises AriError."""
+        return _object(await self._request("GET", self._application))
+
     async def verify_subscription(self) -> None:
         """Look whether Asterisk has us subscribed to everything we need. Raises AriError."""
-        answer = _object(await self._request("GET", self._application))
+        answer = await self.get_application()
         missing = [topic for key, topic in _TOPICS.items() if topic not in (answer.get(key) or ())]
         if missing:
             raise AriError(f"subscribed, but Asterisk's answer lacks {' '.join(missing)}")
@@ -90,7 +94,7 @@ class AriRest:
             async with self._session.request(method, url, json=document, allow_redirects=False) as response:
                 body = await self._read(response)
         except TimeoutError as error:
-            raise AriError(f"{method} {path}: no answer in time") from error
+            raise AriTimeout(f"{method} {path}: no answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise AriError(f"{method} {path}: {error}") from error
         if response.status >= 300:
