@@ -99,7 +99,16 @@ def load_settings(file: Path | None, arguments: Mapping[str, str]) -> LoadedSett
         raise SettingsError([f"{file or DEFAULT_FILE}: {error}"]) from error
     except TsError as error:
         raise SettingsError([str(error)]) from error
-    return LoadedSettings(settings=settings, sources={path: found.source for path, found in given.items()})
+    sources = {path: found.source for path, found in given.items()}
+    _check_pair(settings, sources)
+    return LoadedSettings(settings=settings, sources=sources)
+
+
+def _check_pair(settings: Settings, sources: Mapping[str, str]) -> None:
+    pair = settings.pair
+    if pair.member and pair.member not in pair.members:
+        source, members = sources["pair.member"], ", ".join(pair.members)
+        raise SettingsError([f"{source}: pair.member: {pair.member} is not one of pair.members: {members}"])
 
 
 def describe_settings(loaded: LoadedSettings) -> Iterable[str]:

@@ -143,8 +143,9 @@ class PairedSink:
             return True
         try:
             async with asyncio.timeout(timeout_s):
+                await reign.settled()  # the broker has everything
                 drained = await broker.drain(timeout_s)
-                await reign.settled()
+                await reign.settled()  # the others know what is delivered
         except TimeoutError:
             return False
         return drained

@@ -61,7 +61,7 @@ class Station:
         self.failures: list[BaseException] = []
         self.outbox = Outbox(path, synchronous="NORMAL", on_failure=self.failures.append)
         self._first_callnumber = first_callnumber
-        directory = site.directory()
+        directory = self.directory = site.directory()
         self.monitor = Monitor(server=SERVER, directory=directory)
         self.sink = PairedSink(
             self.outbox,

@@ -5,13 +5,18 @@ import json
 import random
 import signal
 import sqlite3
+import time
 from contextlib import AsyncExitStack, closing
 from itertools import groupby
 
+import msgspec
 import pika
 import pytest
+import structlog
 from attrs import asdict, evolve
 
+from arimonitor_core.directory import Directory
+from arimonitor_core.inputs import AriEventReceived
 from tests.runner.pair_station import MARK, Exchange, Site, Station, build_events
 from tests.runner.processes import Process
 from tests.runner.proxy import Proxy
@@ -326,6 +331,200 @@ def test_a_restarted_rabbitmq_is_found_again(own_rabbit, tmp_path, run):
 
     run(scenario())
     check(own_rabbit.consume(clients, 10**6, timeout_s=2), 90)
+
+
+def test_a_member_that_comes_later_learns_the_numbers_of_calls_that_go_on(site, rabbit, tmp_path, run):
+    """Even where its queue was lost, or never was there: it asks, and the leader answers."""
+    events = build_events(10, wave=10)
+    half = len(events) // 2
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db", first_callnumber=70) as first:
+            await until_leading(first)
+            await first.take(events[:half])
+            await until(first.is_empty)
+            with rabbit.channel(site.meeting_vhost) as channel:
+                channel.queue_delete("arimonitor.pair.pbx.b")
+            async with Station(site, "b", tmp_path / "b.db") as second:
+                await second.take(events[:half])
+                await until(lambda: second.given)
+                return {call.guid: call.callnumber for call in first.monitor.book.calls.values()}, second.given[
+                    0
+                ].numbers
+
+    told, numbers = run(scenario())
+    assert sorted(told.values()) == list(range(70, 80))
+    assert numbers == {**told, "": 79}
+
+
+def test_a_daemon_that_was_alone_begins_a_pair_with_the_numbers_it_gave(site, rabbit, tmp_path, run):
+    """Calls that it told of before it had a partner keep their numbers when the partner takes over."""
+    events = build_events(10, wave=10)
+    half = len(events) // 2
+
+    async def scenario():
+        async with AsyncExitStack() as stack:
+            first = await stack.enter_async_context(Station(site, "a", tmp_path / "a.db", first_callnumber=70))
+            for received_at, raw in events[:half]:
+                first.monitor.handle(AriEventReceived(received_at, raw))  # told of by a daemon without a partner
+            before = {call.guid: call.callnumber for call in first.monitor.book.calls.values()}
+            await until_leading(first)
+            second = await stack.enter_async_context(Station(site, "b", tmp_path / "b.db"))
+            await second.take(events[:half])
+            await until(lambda: second.given)
+            await first.sink.close()
+            await until_leading(second)
+            await second.take(events[half:])
+            await until(second.is_empty)
+            return before
+
+    before = run(scenario())
+    delivered = rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5)
+    numbers = {json.loads(body)["data"]["guid"]: json.loads(body)["data"]["callnumber"] for _, _, body in delivered}
+    assert numbers == before
+
+
+def test_an_endpoints_state_is_told_by_its_last_message_alone(site, rabbit, tmp_path, run, message):
+    """A newer one that is delivered makes older ones needless; old ones are no news for who takes over."""
+    now = int(time.time())
+
+    def state(at):
+        return msgspec.structs.replace(
+            message("endpoint:1121", vhost=site.clients_vhost, callnumber=0),
+            type="endpoint-status",
+            routing_key="endpoint-status",
+            message_id=f"pbx:1121:Reachable:{at}",
+            timestamp=at,
+        )
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as first:
+            await until_leading(first)
+            async with Station(site, "b", tmp_path / "b.db") as second:
+                await second.outbox.append([state(now - 2), state(now - 1)])
+                first.sink.offer((await first.outbox.append([state(now)])).stored)
+                await both_empty(first, second)
+                assert (await second.outbox.append([state(now)])).repeated == [state(now).message_id]
+                await second.outbox.append([state(now - 3600), state(now + 1)])
+                await first.sink.close()
+                await until_leading(second)
+                await until(second.is_empty)
+
+    run(scenario())
+    delivered = rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5)
+    assert [properties.timestamp for _, properties, _ in delivered] == [now, now + 1]
+
+
+def test_the_token_is_renewed_without_changing_the_leader(site, rabbit, tmp_path, run, monkeypatch):
+    """RabbitMQ does not let a message be kept for ever; no other member gets a chance by that."""
+    monkeypatch.setattr("arimonitor_runner.pair.member.TOKEN_RENEWAL_S", 0.01)
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as first, Station(site, "b", tmp_path / "b.db") as second:
+            await until(lambda: first.sink.is_leading or second.sink.is_leading)
+            leader = first if first.sink.is_leading else second
+            tags = set()
+
+            def renewed():
+                tags.add(leader.sink._link._token_tag)
+                return len(tags - {0}) >= 20
+
+            await until(renewed)
+            return [station.sink.counts for station in (first, second)]
+
+    counts = run(scenario())
+    assert sum(count.leaderships for count in counts) == 1
+    assert sum(count.failures for count in counts) == 0
+
+
+def test_what_cannot_be_read_is_skipped_and_told(site, rabbit, tmp_path, run):
+    """Somebody put something else into the exchange: counted, said, and gone."""
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as station:
+            await until_leading(station)
+            with rabbit.channel(site.meeting_vhost) as channel:
+                for body in (b"", b"\xff", b"{}", b'{"sender":"x","numbers":{"g":0}}', b'{"sender":"x","term":"1"}'):
+                    channel.basic_publish("arimonitor.pair.pbx", "", body)
+            await until(lambda: station.sink.counts.malformed == 5)
+            await station.take(build_events(1))
+            await until(station.is_empty)
+
+    with structlog.testing.capture_logs() as logs:
+        run(scenario())
+    errors = [log["reason"] for log in logs if log["log_level"] == "error"]
+    assert errors[3] == "Expected `int` >= 1 - at `$.numbers[...]`"
+    assert check(rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5), 1) == 0
+
+
+def test_a_queue_that_is_removed_is_made_again(site, rabbit, tmp_path, run):
+    """An operator deleted the queue of the leadership: the leader steps back, declares it, and leads again."""
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as station:
+            for count in (1, 2):
+                await until(lambda wanted=count: station.sink.counts.leaderships == wanted and station.sink.is_leading)
+                with rabbit.channel(site.meeting_vhost) as channel:
+                    channel.queue_delete("arimonitor.leader.pbx" if count == 1 else "arimonitor.pair.pbx.a")
+            await until(lambda: station.sink.counts.leaderships == 3)
+
+    with structlog.testing.capture_logs() as logs:
+        run(scenario())
+    reasons = [log["reason"] for log in logs if log["log_level"] == "error"]
+    assert reasons == ["the queue arimonitor.leader.pbx is gone", "the queue arimonitor.pair.pbx.a is gone"]
+
+
+def test_a_leader_that_hears_of_a_later_one_steps_back(site, rabbit, tmp_path, run):
+    """It cannot happen while RabbitMQ keeps its word; if it does not, the later one stays."""
+
+    async def scenario():
+        async with Station(site, "a", tmp_path / "a.db") as station:
+            await until_leading(station)
+            with rabbit.channel(site.meeting_vhost) as channel:
+                channel.basic_publish("arimonitor.pair.pbx", "", b'{"sender":"b/1","term":9,"highest":50}')
+            await until(lambda: station.sink.counts.leaderships == 2)
+            await station.take(build_events(1))
+            await until(station.is_empty)
+            return (await station.sink._ledger.knowledge()).term
+
+    assert run(scenario()) == 10
+    (opened, *_) = rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5)
+    assert json.loads(opened[2])["data"]["callnumber"] == 51
+
+
+def test_the_members_follow_the_directory_to_another_meeting_place(site, rabbit, tmp_path, run):
+    """The first MQ server changed: they meet there."""
+
+    async def scenario():
+        async with (
+            Proxy(port_of(site.meeting_url)) as proxy,
+            Station(via(site, proxy), "a", tmp_path / "a.db") as station,
+        ):
+            await until_leading(station)
+            station.sink.use_directory(station.directory)
+            station.sink.use_directory(site.directory())
+            proxy.refuse()
+            await until(lambda: station.sink.counts.leaderships == 2)
+            return station.sink.statistics()
+
+    assert run(scenario()) == {"leaderships": 2, "links": 2, "failures": 1, "heard": 0, "malformed": 0, "leading": 1}
+
+
+def test_a_directory_without_a_server_is_told(site, tmp_path, run):
+    """There is nowhere to meet until one is named."""
+
+    async def scenario():
+        station = Station(site, "a", tmp_path / "a.db")
+        station.sink.use_directory(Directory())
+        async with station:
+            await until(lambda: station.sink.counts.failures)
+            assert await station.sink.drain(1)
+            station.sink.use_directory(site.directory())
+            await until_leading(station)
+
+    with structlog.testing.capture_logs() as logs:
+        run(scenario())
+    assert logs[0]["reason"] == "the directory names no MQ server"
 
 
 def test_a_killed_leader_is_followed_at_once(site, rabbit, tmp_path, run):
