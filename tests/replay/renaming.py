@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -38,9 +38,14 @@ def load_calls(capture: str) -> tuple[AriEventReceived, ...]:
     )
 
 
-def move(capture: str, *, tag: str, start: float) -> list[AriEventReceived]:
-    """The calls of a capture, beginning at `start` (Unix seconds), with ids and names that hold `tag` (a hex digit)."""
-    events = load_calls(capture)
+def move(
+    capture: str, *, tag: str, start: float, events: Sequence[AriEventReceived] | None = None
+) -> list[AriEventReceived]:
+    """The calls of a capture, beginning at `start` (Unix seconds), with ids and names that hold `tag` (a hex digit).
+
+    Of its events those that are read, unless others are given.
+    """
+    events = load_calls(capture) if events is None else events
     shift = timedelta(milliseconds=round((start - events[0].received_at) * 1000)) if events else timedelta()
     decoded = [msgspec.json.decode(event.raw) for event in events]
     ids = {one for event in decoded for one in _ids(event)}
