@@ -280,7 +280,7 @@ class Settings:
         help="Name of this Asterisk in every message. Part of every call's guid: do not change it. Default: host name.",
         validator=min_len(1),
     )
-    pid_file: str = _help("Lock file with the process id, for other programs; empty: none. A successor waits until it is free.", "")
+    pid_file: str = _help("Lock file with the process id, for other programs; empty: none.", "")
     drain_timeout_s: float = _help("When stopping, longest wait for RabbitMQ to confirm what it was sent.", 10.0, ge(0))
     ari: AriSettings = field(factory=AriSettings)
     ami: AmiSettings = field(factory=AmiSettings)

@@ -89,6 +89,10 @@ class Sink(Protocol):
         """Follow a change of clients and MQ servers."""
         ...
 
+    async def retry_parked(self, vhost: str | None = None) -> list[str]:
+        """Try parked messages again, of one vhost or of all; gives the vhosts that have some."""
+        ...
+
     async def drain(self, timeout_s: float) -> bool:
         """Wait, at most so long, until all that can be delivered is. False: something is left in the store."""
         ...
@@ -122,6 +126,10 @@ class LocalSink:
 
     def use_directory(self, directory: Directory) -> None:
         """Do nothing: no message needs an address here."""
+
+    async def retry_parked(self, vhost: str | None = None) -> list[str]:  # noqa: ARG002  # the Sink's signature
+        """Nothing is ever parked: every message is taken."""
+        return []
 
     async def drain(self, timeout_s: float) -> bool:  # noqa: ARG002  # the Sink's signature; nothing to wait for
         """Everything is delivered when `offer` returns."""

@@ -19,28 +19,29 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, closing, contextmanager
 from enum import IntEnum
-from typing import Any
 
 import structlog
 from attrs import Factory, define, frozen
 
 from arimonitor_core.directory import Directory
 from arimonitor_core.effects import PrintEvent
-from arimonitor_core.inputs import ConnectionLost, ConnectionReplaced, DirectoryChanged
+from arimonitor_core.inputs import CallsNumbered, ConnectionLost, ConnectionReplaced, DirectoryChanged
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.policies import Policies
 from arimonitor_core.snapshot import take_snapshot
 from arimonitor_runner.ari import AriFeed
-from arimonitor_runner.ari.errors import AriError
 from arimonitor_runner.broker import Broker
-from arimonitor_runner.control import CommandError, ControlServer
+from arimonitor_runner.control import ControlServer
 from arimonitor_runner.directory_sources.text import LoadedDirectory, load_directory
 from arimonitor_runner.health import wait_for_ami, wait_for_ari
 from arimonitor_runner.input_queue import InputQueue, now
-from arimonitor_runner.journal import Journal, JournalError, SnapshotStore, prune
+from arimonitor_runner.journal import Journal, JournalError
+from arimonitor_runner.journal.keeper import SnapshotKeeper
 from arimonitor_runner.loop import Checkpoints, CoreLoop, Observer, callnumber_mark, journal_mark
+from arimonitor_runner.orders import make_orders
 from arimonitor_runner.outbox import Outbox, OutboxError
 from arimonitor_runner.pair import PairedSink
+from arimonitor_runner.pbx_watch import PbxWatch
 from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
 from arimonitor_runner.recovery import Recovered, recover
 from arimonitor_runner.settings import Settings
@@ -223,7 +224,7 @@ class _Daemon:
             await loop.resume(recovered.messages)
             is_continued = takeover is not None and recovered.was_replaced
             self._begin(queue, recovered, is_continued=is_continued)
-            await self._open_control(stack, loop, feed)
+            await self._open_control(stack, loop, feed, sink)
             if takeover is not None:
                 listening = takeover.listening
                 takeover.continues.set_result(is_continued)
@@ -245,6 +246,7 @@ class _Daemon:
             synchronous=settings.outbox.sync,
             needs_vhost=self._is_broker(),
             on_failure=self._fail,
+            on_trouble=_tell_of_trouble("outbox"),
         )
         await outbox.open()
         stack.push_async_callback(outbox.close)
@@ -267,7 +269,7 @@ class _Daemon:
         return recovered, mark
 
     async def _open_journal(self, stack: AsyncExitStack, *, first_position: int) -> Journal:
-        journal = Journal(self.settings.journal.folder, self.settings.journal, on_trouble=_tell_of_journal)
+        journal = Journal(self.settings.journal.folder, self.settings.journal, on_trouble=_tell_of_trouble("journal"))
         await journal.open(first_position=first_position)
         stack.push_async_callback(journal.close)
         return journal
@@ -301,7 +303,6 @@ class _Daemon:
 
     def _make_loop(self, monitor: Monitor, outbox: Outbox, queue: InputQueue, sink: Sink, journal: Journal) -> CoreLoop:
         settings = self.settings
-        keeper = _Keeper(settings)
         return CoreLoop(
             monitor,
             queue,
@@ -311,7 +312,7 @@ class _Daemon:
             journal=journal,
             checkpoints=Checkpoints(
                 take=lambda: take_snapshot(monitor),
-                keep=keeper.keep,
+                keep=SnapshotKeeper(settings.journal).keep,
                 interval_s=settings.journal.snapshot_interval_s,
             ),
             default_vhost=settings.directory.default_vhost,
@@ -321,24 +322,16 @@ class _Daemon:
 
     def _begin(self, queue: InputQueue, recovered: Recovered, *, is_continued: bool) -> None:
         """Tell the core of the pause since the journal's last input, and of the directory as it is now."""
+        if recovered.forgotten_callnumber:
+            queue.put_anyway(CallsNumbered(received_at=now(), numbers={"": recovered.forgotten_callnumber}))
         # Asterisk itself keeps the events of the pause where it dials us.
         was_deaf = not is_continued and self.settings.ari.mode == "inbound"
         if was_deaf and recovered.position and recovered.monitor.lost_at is None:
             queue.put_anyway(ConnectionLost(received_at=recovered.last_at))
         queue.put_anyway(DirectoryChanged(received_at=now(), directory=self.directory))
 
-    async def _open_control(self, stack: AsyncExitStack, loop: CoreLoop, feed: AriFeed) -> None:
-        async def recover_calls(_request: Mapping[str, Any]) -> Mapping[str, Any]:
-            try:
-                await feed.refresh()
-            except AriError as error:
-                raise CommandError(str(error)) from error
-            return {}
-
-        async def keep_snapshot(_request: Mapping[str, Any]) -> Mapping[str, Any]:
-            return {"position": await loop.checkpoint()}
-
-        control = ControlServer(self.settings.journal.folder, {"recover": recover_calls, "snapshot": keep_snapshot})
+    async def _open_control(self, stack: AsyncExitStack, loop: CoreLoop, feed: AriFeed, sink: Sink) -> None:
+        control = ControlServer(self.settings.journal.folder, make_orders(feed, loop, sink))
         await control.start()
         stack.push_async_callback(control.close)
 
@@ -348,14 +341,15 @@ class _Daemon:
         """Listen until something ends it; afterwards all that was heard is handled, committed and kept."""
         looping = asyncio.create_task(loop.run(), name="loop")
         stopping = asyncio.create_task(self._stopped(), name="stop")
+        watching = asyncio.create_task(self._watch(), name="watch")
         try:
             await asyncio.wait({looping, listening, stopping, self.failure}, return_when=asyncio.FIRST_COMPLETED)
             replaced = listening.done() and not listening.cancelled() and listening.exception() is None
         finally:
             was_up = feed.is_up
-            for task in (listening, stopping):
+            for task in (listening, stopping, watching):
                 task.cancel()
-            await asyncio.gather(listening, stopping, return_exceptions=True)
+            await asyncio.gather(listening, stopping, watching, return_exceptions=True)
             if was_up and self.settings.ari.mode == "inbound":
                 queue.put_anyway(ConnectionLost(received_at=now()))
             elif feed.was_replaced_while_up:
@@ -387,6 +381,13 @@ class _Daemon:
         await asyncio.gather(wait_for_ari(self.settings.ari), wait_for_ami(self.settings.ami))
         await feed.run()
 
+    async def _watch(self) -> None:
+        """Look after Asterisk; calls are followed whether or not that works."""
+        try:
+            await PbxWatch(self.settings.ari, self.settings.ami).run()
+        except Exception:
+            _log.exception("Asterisk is not watched any more")
+
     def _known_channels(self) -> Collection[str]:
         return self.monitor.channel_ids() if self.monitor is not None else ()
 
@@ -400,33 +401,16 @@ class _Daemon:
             self.failure.set_exception(error)
 
 
-class _Keeper:
-    """Keeps snapshots, and of the journal what they need and the operator wants."""
+def _tell_of_trouble(what: str) -> Callable[[str | None], None]:
+    """Tell an operator that a file cannot be written, and when it can again."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings.journal
-        self._store = SnapshotStore(settings.journal.folder, kept=settings.journal.snapshots_kept)
+    def tell(trouble: str | None) -> None:
+        if trouble is None:
+            _log.info(f"the {what} can be written again")
+        else:
+            _log.error(f"the {what} cannot be written: events wait in memory until it can", reason=trouble)
 
-    async def keep(self, position: int, document: bytes) -> None:
-        """Write one and remove what nobody needs any more. Raises OSError."""
-        await asyncio.to_thread(self._keep, position, document)
-
-    def _keep(self, position: int, document: bytes) -> None:
-        self._store.write(position, document)
-        prune(
-            self._settings.folder,
-            keep_after=self._store.oldest_position(),
-            keep_s=self._settings.keep_s,
-            keep_bytes=self._settings.keep_bytes,
-            now=now(),
-        )
-
-
-def _tell_of_journal(trouble: str | None) -> None:
-    if trouble is None:
-        _log.info("the journal can be written again")
-    else:
-        _log.error("the journal cannot be written: events wait in memory until it can", reason=trouble)
+    return tell
 
 
 def _crashed(part: asyncio.Future[None]) -> bool:

@@ -136,6 +136,10 @@ class PairedSink:
             if self._link is not None and self._find_target() != self._target:
                 self._link.drop("the first MQ server changed")
 
+    async def retry_parked(self, vhost: str | None = None) -> list[str]:
+        """Try parked messages again where this member leads; the other one has no say."""
+        return [] if self._broker is None else await self._broker.retry_parked(vhost)
+
     async def drain(self, timeout_s: float) -> bool:
         """Wait until everything that can be delivered is, and the others know; at once where another member leads."""
         reign, broker = self._reign, self._broker
