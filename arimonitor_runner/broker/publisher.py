@@ -336,6 +336,7 @@ class VhostPublisher:
             self._retries.discard(timer)
             self._window.release(message)
             self._pump()
+            self._update_settled()  # it is on its way again: who drains has to wait for its confirm
 
         timer = self._loop.call_later(delay_s, retry)
         self._retries.add(timer)
