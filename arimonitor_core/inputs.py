@@ -73,7 +73,7 @@ class CallsNumbered:
 
     received_at: float
     numbers: dict[str, int] = Factory(dict)
-    """callnumber by guid."""
+    """callnumber by guid; that of an empty guid belongs to a call that nobody remembers."""
 
 
 @frozen(kw_only=True)

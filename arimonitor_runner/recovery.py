@@ -44,6 +44,9 @@ class Recovered:
     """When the daemon that was before last knew what is going on: Unix seconds; 0.0 where there was none."""
     was_replaced: bool = False
     """A successor took over after the last record: this daemon, where it is the one."""
+    forgotten_callnumber: int = 0
+    """The highest one used, where a power cut took what knew of it; 0: it is known. It has to become an input: numbers
+    given from here on would be others after the next restart."""
     messages: list[tuple[int, PublishMessage]] = Factory(list)
     """What is to be stored: messages of records after the mark, each with the position of its record, in order."""
 
@@ -89,12 +92,14 @@ async def recover(
             _go_on_from(recovered, after, store, end)
         elif not end.position:
             after = mark
-            store.write(mark, take_snapshot(recovered.monitor))
+            await asyncio.to_thread(store.write, mark, take_snapshot(recovered.monitor))
     except OSError as error:
         raise JournalError(f"{folder}: {error}") from error
     await _Replay(recovered, after, mark, is_fresh=loaded is None).run(folder)
     book = recovered.monitor.book
-    book.next_callnumber = max(book.next_callnumber, first_callnumber)
+    if book.next_callnumber < first_callnumber:
+        recovered.forgotten_callnumber = first_callnumber - 1
+        book.next_callnumber = first_callnumber
     return recovered
 
 

@@ -61,6 +61,18 @@ def test_where_there_is_nothing_a_new_state_begins_and_is_kept(run, tmp_path: Pa
     assert again.monitor.next_callnumber == 100
 
 
+def test_a_callnumber_that_only_the_outbox_knows_is_given_back_to_be_written_down(run, tmp_path: Path) -> None:
+    """A power cut took the inputs that numbered those calls; set in memory alone it is gone at the next restart."""
+    run(recover_here(tmp_path))
+    write_journal(tmp_path, CAPTURE)
+    known = run(recover_here(tmp_path))
+    assert known.forgotten_callnumber == 0
+    last = known.monitor.next_callnumber - 1
+    assert run(recover_here(tmp_path, first_callnumber=last + 1)).forgotten_callnumber == 0
+    again = run(recover_here(tmp_path, first_callnumber=last + 8))
+    assert (again.forgotten_callnumber, again.monitor.next_callnumber) == (last + 7, last + 8)
+
+
 def test_where_the_journal_is_gone_positions_go_on_behind_the_mark(run, tmp_path: Path) -> None:
     """Effects of new records must not look as if they were in the outbox already."""
     recovered = run(recover_here(tmp_path, mark=50))
