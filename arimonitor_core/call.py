@@ -130,6 +130,8 @@ class Channel(msgspec.Struct, eq=False, gc=False, omit_defaults=True, forbid_unk
     """Every path that it announced."""
     is_local: bool = False
     """Half of a Local pair: carries voices, has none."""
+    fully_seen: bool = False
+    """From its creation on, without a gap."""
 
     @property
     def live_call(self) -> Call | None:

@@ -145,6 +145,7 @@ class CallBook:
             vhost=self.directory.vhost_of(origin) or self.directory.vhost_of(dialed),
             anchor=channel.id,
             members=(channel.id,),
+            has_gap=not channel.fully_seen,
         )
         self.add(call)
         self.attach(channel, call)

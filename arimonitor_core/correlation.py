@@ -82,7 +82,10 @@ def on_created(book: CallBook, event: ChannelCreated, at_ms: int) -> Call | None
     """A call may be born. It stays untold until something is rung, but an AI entry is trusted. Returns it."""
     snapshot = event.channel
     channel = see(book, snapshot, at_ms)
-    if channel is None or channel.call is not None or channel.dialer:
+    if channel is None:
+        return None
+    channel.fully_seen = True
+    if channel.call is not None or channel.dialer:
         return None
     reason = refusal(snapshot) or ("refused-local" if channel.is_local else "")
     if reason:

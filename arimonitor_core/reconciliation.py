@@ -33,6 +33,8 @@ def reconcile(book: CallBook, answers: Answers, *, restarted: bool, lost_ms: int
     if lost_ms is not None:
         for call in book.calls.values():
             call.has_gap = True
+        for channel in book.table.channels.values():
+            channel.fully_seen = False
     ended_ms = at_ms if lost_ms is None else lost_ms
     book.unseen = True
     channels = answers.channels
@@ -42,10 +44,10 @@ def reconcile(book: CallBook, answers: Answers, *, restarted: bool, lost_ms: int
     elif answers.is_complete:
         _bury_missing(book, channels, ended_ms, at_ms)
     for snapshot in channels:
-        channel = see(book, snapshot, at_ms)
-        if channel is not None and not channel.dialed and snapshot.dialplan.app_name in CALLED_APPLICATIONS:
+        listed = see(book, snapshot, at_ms)
+        if listed is not None and not listed.dialed and snapshot.dialplan.app_name in CALLED_APPLICATIONS:
             # Nobody saw it being dialed; a leg's own number is what was dialed, a trunk's too.
-            channel.dialed = dialed_number(snapshot.caller.number)
+            listed.dialed = dialed_number(snapshot.caller.number)
     _replace_bridges(book, bridges)
     untold = _adopt(book, channels, at_ms)
     _catch_up(book, channels, bridges, at_ms)

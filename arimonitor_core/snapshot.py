@@ -167,6 +167,7 @@ def upcast_v1_v2(old: dict[str, Any]) -> dict[str, Any]:
     guids = old.pop("calls_of_channels")
     return old | {
         "version": 2,
+        "channels": [channel | {"fully_seen": True} for channel in old["channels"]],
         "given_numbers": {},
         "directory": {},
         "startup_time": "",

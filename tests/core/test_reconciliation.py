@@ -349,6 +349,20 @@ def test_whatever_the_picture_changes_of_a_call_marks_it(change: str) -> None:
     assert accuracies(scene)[-1] == ("closed", "gap")
 
 
+@pytest.mark.parametrize("case", ["seen", "born unseen", "in a gap"])
+def test_a_call_that_begins_at_a_dial_is_exact_where_its_caller_was_seen_from_its_creation_on(case: str) -> None:
+    """An outgoing leg that dials is no caller before."""
+    scene = Scene()
+    own = scene.phone("1121")
+    if case != "born unseen":
+        scene.created(own)
+    if case == "in a gap":
+        scene.lost()
+        scene.restored([own])
+    scene.rung(own, "1122")
+    assert accuracies(scene) == [("open", "exact" if case == "seen" else "gap")]
+
+
 # -- a restart of Asterisk --------------------------------------------------------------------------------------------
 
 STARTED = "2026-11-22T08:00:00.000-0300"

@@ -14,7 +14,9 @@ from arimonitor_core.directory import Client, Directory, Endpoint, MqServer, Rin
 from arimonitor_core.errors import RecordError
 from arimonitor_core.inputs import (
     AriEventReceived,
+    CallsNumbered,
     ConnectionLost,
+    ConnectionReplaced,
     ConnectionRestored,
     DeadlineReached,
     DirectoryChanged,
@@ -145,6 +147,13 @@ def test_each_kind_is_written_as_documented() -> None:
     assert encode_record(ConnectionRestored(received_at=NOON, channels=b'[{"id":"1"}]')) == (
         head + b'"connection":"restored","channels":[{"id":"1"}],"bridges":[],"endpoints":[]}\n'
     )
+    asked = ConnectionRestored(received_at=NOON, info=b'{"status":{}}', variables=b'{"1":{"X":"y"}}')
+    assert encode_record(asked) == (
+        head + b'"connection":"restored","channels":[],"bridges":[],"endpoints":[],'
+        b'"info":{"status":{}},"variables":{"1":{"X":"y"}}}\n'
+    )
+    assert encode_record(ConnectionReplaced(received_at=NOON)) == head + b'"connection":"replaced"}\n'
+    assert encode_record(CallsNumbered(received_at=NOON, numbers={"a": 17})) == head + b'"numbers":{"a":17}}\n'
     assert encode_record(DeadlineReached(received_at=NOON)) == head + b'"deadline":true}\n'
     assert encode_record(FilterChanged(received_at=NOON, types={"Dial": "P"})) == (
         head + b'"filter":{"types":{"Dial":"P"},"variables":{}}}\n'
@@ -180,6 +189,9 @@ def test_what_a_directory_or_a_filter_leaves_out_is_empty() -> None:
         st.builds(AriEventReceived, times, st.binary(max_size=60)),
         st.builds(ConnectionLost, received_at=times),
         st.builds(ConnectionRestored, received_at=times, channels=st.binary(max_size=20), bridges=st.just(b"[{}]")),
+        st.builds(ConnectionRestored, received_at=times, info=st.binary(max_size=9), variables=st.binary(max_size=9)),
+        st.builds(ConnectionReplaced, received_at=times),
+        st.builds(CallsNumbered, received_at=times, numbers=st.dictionaries(texts, st.integers(-9, 2**64 - 1))),
         st.builds(DeadlineReached, received_at=times),
         st.builds(FilterChanged, received_at=times, types=modes, variables=modes),
         st.builds(DirectoryChanged, received_at=times, directory=directories),
@@ -249,6 +261,8 @@ def test_a_damaged_record_is_a_record_or_a_record_error(data: st.DataObject) -> 
             b'{"received_at":1,"connection":"restored","channels":7,"bridges":[],"endpoints":[]}',
             "channels: neither an object nor an array",
         ),
+        (b'{"received_at":1,"connection":"gone"}', 'connection: expected "lost", got "gone"'),
+        (b'{"received_at":1,"numbers":{"a":"17"}}', "numbers: Expected `int`, got `str`"),
         (b'{"received_at":1,"deadline":false}', "deadline: expected true, got false"),
         (b'{"received_at":1,"filter":{"types":{"Dial":"Q"}}}', "filter: Invalid enum value 'Q'"),
         (b'{"received_at":1,"filter":{"Dial":"N"}}', "filter: Object contains unknown field `Dial`"),

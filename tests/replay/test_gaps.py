@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import msgspec
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arimonitor_core.call import Call
 from arimonitor_core.call_states import ANSWERED, RINGING
-from arimonitor_core.inputs import AriEventReceived, ConnectionLost, Input
+from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored, Input
 from arimonitor_core.monitor import Monitor
 from tests.replay.captures import by_call, feed, load_capture, new_monitor, statuses
 from tests.replay.pbx import ShadowPbx, channels_of
-from tests.replay.renaming import list_whole_captures
+from tests.replay.renaming import list_whole_captures, move
 
 QUIET_S = 0.15
 """Within this time events belong together: a reconnect in their midst sees half of what they do."""
@@ -109,6 +110,8 @@ class Gap:
     start: int
     end: int
     overlap: int = 0
+    with_variables: bool = False
+    """Are variables read one by one: linkedid and recording?"""
 
     def hides(self, position: int) -> bool:
         """Is an event missed?"""
@@ -121,7 +124,7 @@ def gaps(draw: st.DrawFn) -> Gap:
     capture = draw(st.sampled_from(FULL_CAPTURES))
     size = len(load_capture(capture))
     start = draw(st.integers(1, size - 1))
-    return Gap(capture, start, draw(st.integers(start + 1, size)), draw(st.integers(0, 40)))
+    return Gap(capture, start, draw(st.integers(start + 1, size)), draw(st.integers(0, 40)), draw(st.booleans()))
 
 
 @cache
@@ -138,22 +141,33 @@ def quiet_gaps(draw: st.DrawFn) -> Gap:
     capture = draw(st.sampled_from([one for one in FULL_CAPTURES if one.partition("/")[2] not in UNKNOWABLE]))
     size = len(load_capture(capture))
     start = draw(st.integers(1, size - 1))
-    return Gap(capture, start, draw(st.sampled_from([end for end in find_quiet_ends(capture) if end > start])))
+    end = draw(st.sampled_from([end for end in find_quiet_ends(capture) if end > start]))
+    return Gap(capture, start, end, with_variables=draw(st.booleans()))
+
+
+def break_capture(gap: Gap, pbx: ShadowPbx) -> list[Input]:
+    """What a monitor hears: all before the gap, the loss, what the Asterisk shows then, and all behind the gap."""
+    inputs = load_capture(gap.capture)
+    lost = ConnectionLost(received_at=inputs[gap.start - 1].received_at)
+    restored = pbx.list_at(inputs[gap.end - 1].received_at, with_variables=gap.with_variables)
+    late = inputs[max(gap.start, gap.end - gap.overlap) : gap.end]
+    delayed = (_delayed(item, restored.received_at) for item in late)
+    return [*inputs[: gap.start], lost, restored, *delayed, *inputs[gap.end :]]
 
 
 class Broken:
     """A monitor that lives through a gap; first up to the reconnect, then to the end."""
 
     def __init__(self, gap: Gap) -> None:
-        inputs = load_capture(gap.capture)
         self.monitor = new_monitor()
         self.pbx = ShadowPbx()
-        self.pbx.follow(inputs[: gap.end])
-        restored = self.pbx.list_at(inputs[gap.end - 1].received_at)
-        lost = ConnectionLost(received_at=inputs[gap.start - 1].received_at)
-        self._messages = feed(self.monitor, [*inputs[: gap.start], lost, restored])
-        late = inputs[max(gap.start, gap.end - gap.overlap) : gap.end]
-        self._rest: list[Input] = [*(_delayed(item, restored.received_at) for item in late), *inputs[gap.end :]]
+        self.pbx.follow(load_capture(gap.capture)[: gap.end])
+        inputs = break_capture(gap, self.pbx)
+        reconnect = gap.start + 2
+        self._messages = feed(self.monitor, inputs[: gap.start])
+        self.known = {call.key.channel_id for call in self.monitor.active_calls()}
+        self._messages += feed(self.monitor, inputs[gap.start : reconnect])
+        self._rest = inputs[reconnect:]
         self.calls = {call.guid: call for call in self.monitor.active_calls()}
 
     def finish(self) -> dict[str, list[dict[str, Any]]]:
@@ -200,6 +214,44 @@ def test_a_gap_anywhere_leaves_no_call_open_and_no_impossible_order(gap: Gap) ->
     for guid, life in lives.calls.items():
         if life.last < gap.start or life.first >= gap.end:
             assert told.get(guid, []) == life.told
+    for guid, bodies in told.items():
+        marks = [body["data"].pop("accuracy") for body in bodies]
+        assert marks == sorted(marks)  # exact, then for good gap
+        if not (lives.calls.get(guid) and bodies == [_without_mark(body) for body in lives.calls[guid].told]):
+            assert marks[-1] == "gap"
+
+
+def _without_mark(body: dict[str, Any]) -> dict[str, Any]:
+    return {**body, "data": {name: value for name, value in body["data"].items() if name != "accuracy"}}
+
+
+@given(st.sampled_from(FULL_CAPTURES), st.sampled_from(FULL_CAPTURES), st.randoms(use_true_random=False), st.booleans())
+def test_a_restart_of_asterisk_ends_all_calls_and_leaves_a_monitor_as_good_as_new(
+    before: str, after: str, random: Random, with_variables: bool
+) -> None:
+    """Whatever went on is FORCECLOSE; whatever the new Asterisk shows and does is as if nothing had been before."""
+    old = load_capture(before)
+    old = old[: random.randrange(len(old) + 1)]
+    monitor = new_monitor()
+    feed(monitor, [ConnectionRestored(received_at=0.0, info=_started_at("06:00")), *old])
+    told = {call.guid for call in monitor.active_calls() if call.is_published}
+    events = [item for item in load_capture(after) if isinstance(item, AriEventReceived)]
+    new = move(after, tag="b", start=old[-1].received_at + 60 if old else 60.0, events=events)
+    moment = random.randrange(1, len(new) + 1)
+    pbx = ShadowPbx()
+    pbx.follow(new[:moment])
+    shown = pbx.list_at(new[moment - 1].received_at, with_variables=with_variables)
+    rest: list[Input] = [evolve(shown, info=_started_at("07:00")), *new[moment:]]
+    lost = ConnectionLost(received_at=old[-1].received_at if old else 0.0)
+    said = by_call(feed(monitor, [lost, *rest]), "received-call")
+    assert all(statuses(said.pop(guid)) == ["FORCECLOSE"] for guid in told)
+    fresh = new_monitor()
+    assert said == by_call(feed(fresh, rest), "received-call")
+    assert list(monitor.channel_ids()) == list(fresh.channel_ids())
+
+
+def _started_at(time: str) -> bytes:
+    return b'{"status":{"startup_time":"2026-11-22T%b:00.000-0300"}}' % time.encode()
 
 
 def watch(gap: Gap) -> Monitor:
@@ -252,8 +304,11 @@ def test_what_a_gap_hid_is_told_of_when_the_connection_is_back(gap: Gap) -> None
         elif guid in caught_up:
             _check_end(gap, life, bodies)
     for guid in told.keys() - lives.calls.keys():
-        # A party whom an unseen transfer left calling by himself, and who came unseen, is taken for a caller.
-        assert gap.hides(lives.tied_at[broken.calls[guid].key.channel_id])
+        # A party whom an unseen transfer left calling by himself, and who came unseen, is taken for a caller, unless
+        # Asterisk links him to a call that was known.
+        party = broken.calls[guid].key.channel_id
+        assert gap.hides(lives.tied_at[party])
+        assert not (gap.with_variables and broken.pbx.linkedids[party] in broken.known)
 
 
 def _check_end(gap: Gap, life: Life, bodies: list[dict[str, Any]]) -> None:
