@@ -172,7 +172,7 @@ class _Replay:
             try:
                 effects: Sequence[Effect] = self._handle(record)
             except Exception:  # it failed the first time as well, and the daemon went on
-                _log.exception("the core failed at a record", position=position, kind=type(record).__name__)
+                _log.exception("the core failed at an input, as before", position=position, kind=type(record).__name__)
                 continue
             if effects and position > self._mark:
                 messages = (effect for effect in effects if isinstance(effect, PublishMessage))
