@@ -47,6 +47,8 @@ CREATE TABLE IF NOT EXISTS pair_delivered (
 ) STRICT
 """,
     "CREATE INDEX IF NOT EXISTS pair_delivered_by_key ON pair_delivered (ordering_key)",
+    # What was delivered last of an endpoint: its message_id without the time.
+    "CREATE TABLE IF NOT EXISTS pair_states (ordering_key TEXT PRIMARY KEY, said TEXT NOT NULL) STRICT",
     "CREATE INDEX IF NOT EXISTS messages_by_key ON messages (ordering_key)",
 )
 
@@ -61,6 +63,9 @@ DO UPDATE SET callnumber = excluded.callnumber, term = excluded.term WHERE exclu
 _END: Final = """
 INSERT INTO pair_calls (ordering_key, state, heard) VALUES (?, ?, ?) ON CONFLICT (ordering_key)
 DO UPDATE SET state = excluded.state, heard = excluded.heard WHERE state <> 'over'
+"""
+_SAY: Final = """
+INSERT INTO pair_states VALUES (?, ?) ON CONFLICT (ordering_key) DO UPDATE SET said = excluded.said
 """
 _TERM: Final = "mark/pair/term"
 _HIGHEST: Final = "mark/pair/callnumber"
@@ -159,6 +164,8 @@ class Ledger:
             connection.executemany("DELETE FROM messages WHERE message_id = ?", [(m.message_id,) for m in delivered])
             over = [(item.ordering_key, "over", time.time()) for item in delivered if item.covers == "call"]
             connection.executemany(_END, over)
+            said = [(item.ordering_key, _said(item.message_id)) for item in delivered if item.covers == "older"]
+            connection.executemany(_SAY, said)
 
         await self._outbox.transact(work)
 
@@ -196,10 +203,28 @@ def _screen(connection: sqlite3.Connection, message: PublishMessage) -> PublishM
     query = "DELETE FROM pair_delivered WHERE message_id = ?"
     if connection.execute(query, (message.message_id,)).rowcount:
         return None
+    if covers_of(message.type, message.routing_key) == "older" and _is_said(connection, message):
+        return None
     if number and message.callnumber not in (0, number):
         body = renumber(message.body, number)
         return msgspec.structs.replace(message, callnumber=number, body=body)
     return message
+
+
+def _is_said(connection: sqlite3.Connection, message: PublishMessage) -> bool:
+    """Is this how an endpoint is known to be? Members that come at different times find it so at different times."""
+    queries = (
+        "SELECT message_id FROM messages WHERE ordering_key = ? ORDER BY seq DESC LIMIT 1",
+        "SELECT said || ':' FROM pair_states WHERE ordering_key = ?",
+    )
+    rows = (connection.execute(query, (message.ordering_key,)).fetchone() for query in queries)
+    last = next((row[0] for row in rows if row is not None), "")
+    return _said(last) == _said(message.message_id)
+
+
+def _said(message_id: str) -> str:
+    """What a message about an endpoint says, whenever it was."""
+    return message_id.rpartition(":")[0]
 
 
 def _delivered(message_id: str, ordering_key: str, timestamp: int, kind: str, routing_key: str) -> Delivered:
@@ -220,6 +245,11 @@ def _strike(connection: sqlite3.Connection, delivered: Delivered) -> None:
     if delivered.covers == "older":
         query = "DELETE FROM messages WHERE ordering_key = ? AND timestamp <= ?"
         connection.execute(query, (key, delivered.timestamp))
+        query = "SELECT seq, message_id FROM messages WHERE ordering_key = ? ORDER BY seq LIMIT 1"
+        first = connection.execute(query, (key,)).fetchone()
+        if first is not None and _said(first[1]) == _said(delivered.message_id):
+            connection.execute("DELETE FROM messages WHERE seq = ?", first[:1])
+        connection.execute(_SAY, (key, _said(delivered.message_id)))
     if not struck:
         query = "INSERT OR IGNORE INTO pair_delivered VALUES (?, ?, ?)"
         connection.execute(query, (delivered.message_id, key, now))

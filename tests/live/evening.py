@@ -74,7 +74,7 @@ async def spend(pair: Pair, rabbit: RabbitNode, directory: Path, vhosts: list[st
             async def end() -> None:
                 evening.exit_statuses = (await daemon.end(signal.SIGTERM), await recorder.end(signal.SIGTERM))
 
-            await asyncio.to_thread(_play, pair, name, folder, _Hands(asyncio.get_running_loop(), proxy, daemon, end))
+            await asyncio.to_thread(play, pair, name, folder, Hands(asyncio.get_running_loop(), proxy, daemon, end))
         finally:
             await daemon.end(signal.SIGKILL)
             await recorder.end(signal.SIGKILL)
@@ -90,7 +90,7 @@ async def spend(pair: Pair, rabbit: RabbitNode, directory: Path, vhosts: list[st
 
 
 @define
-class _Hands:
+class Hands:
     """What a scenario, in its thread, may do to the daemon in ours."""
 
     loop: asyncio.AbstractEventLoop
@@ -113,7 +113,7 @@ class _Hands:
         await self.daemon.until_logged_times("ARI connection up", 2)
 
 
-def _play(pair: Pair, name: str, folder: Path, hands: _Hands) -> None:
+def play(pair: Pair, name: str, folder: Path, hands: Hands) -> None:
     """Run one of the lab's scenarios; its captures are ours, its gaps are the daemon's."""
     labctl, scenarios = load("labctl"), load("scenarios")
 

@@ -385,15 +385,15 @@ def test_a_daemon_that_was_alone_begins_a_pair_with_the_numbers_it_gave(site, ra
 
 
 def test_an_endpoints_state_is_told_by_its_last_message_alone(site, rabbit, tmp_path, run, message):
-    """A newer one that is delivered makes older ones needless; old ones are no news for who takes over."""
+    """Delivered, it makes older ones and such that say the same needless; old ones are no news for who takes over."""
     now = int(time.time())
 
-    def state(at):
+    def state(at, status="Reachable"):
         return msgspec.structs.replace(
             message("endpoint:1121", vhost=site.clients_vhost, callnumber=0),
             type="endpoint-status",
             routing_key="endpoint-status",
-            message_id=f"pbx:1121:Reachable:{at}",
+            message_id=f"pbx:1121:{status}:{at}",
             timestamp=at,
         )
 
@@ -401,18 +401,20 @@ def test_an_endpoints_state_is_told_by_its_last_message_alone(site, rabbit, tmp_
         async with Station(site, "a", tmp_path / "a.db") as first:
             await until_leading(first)
             async with Station(site, "b", tmp_path / "b.db") as second:
-                await second.outbox.append([state(now - 2), state(now - 1)])
+                await second.outbox.append([state(now - 2), state(now - 1, "Unreachable"), state(now + 5)])
                 first.sink.offer((await first.outbox.append([state(now)])).stored)
                 await both_empty(first, second)
-                assert (await second.outbox.append([state(now)])).repeated == [state(now).message_id]
-                await second.outbox.append([state(now - 3600), state(now + 1)])
+                again = [state(now), state(now + 6)]
+                assert (await second.outbox.append(again)).repeated == [each.message_id for each in again]
+                changes = [state(now - 3600, "Unreachable"), state(now - 1800), state(now + 7, "Unreachable")]
+                assert len((await second.outbox.append(changes)).stored) == 3
                 await first.sink.close()
                 await until_leading(second)
                 await until(second.is_empty)
 
     run(scenario())
     delivered = rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5)
-    assert [properties.timestamp for _, properties, _ in delivered] == [now, now + 1]
+    assert [properties.timestamp for _, properties, _ in delivered] == [now, now + 7]
 
 
 def test_the_token_is_renewed_without_changing_the_leader(site, rabbit, tmp_path, run, monkeypatch):
