@@ -183,11 +183,15 @@ class JournalWriter:
         Where it does not, reading still ends where the next segment begins.
         """
         segment, self._segment, self._frame = self._segment, None, None
-        self._is_synced = True
+        was_synced, self._is_synced = self._is_synced, True
         if segment is None:
             return
         with suppress(OSError):
             self._files.truncate(segment.descriptor, segment.size)
+        if not was_synced:
+            # What earlier appends wrote is still owed its sync; this is the last chance.
+            with suppress(OSError):
+                self._files.sync(segment.descriptor)
         with suppress(OSError):
             self._files.close(segment.descriptor)
         if not segment.size:

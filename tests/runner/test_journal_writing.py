@@ -19,6 +19,24 @@ EACH = evolve(SETTINGS, sync="each")
 INTERVAL = evolve(SETTINGS, sync="interval")
 
 
+class CountingFiles(FailingFiles):
+    """Remembers what was synced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.synced: list[str] = []
+
+    def sync(self, descriptor: int) -> None:
+        """Note it."""
+        super().sync(descriptor)
+        self.synced.append("file")
+
+    def sync_folder(self, folder: Path) -> None:
+        """Note it."""
+        super().sync_folder(folder)
+        self.synced.append("folder")
+
+
 def noise(count: int) -> list[Input]:
     """Events that do not get smaller."""
     return [AriEventReceived(float(n), os.urandom(1000)) for n in range(count)]
@@ -87,29 +105,30 @@ def test_after_a_failed_sync_nothing_more_goes_into_that_segment(tmp_path: Path)
     assert read_all(tmp_path) == (list(range(1, 7)), comparable(build_events(6)), [])
 
 
+def test_what_was_appended_before_a_failed_append_is_still_synced(tmp_path: Path) -> None:
+    """The segment is given up, not the promise that goes with what it holds."""
+    files = CountingFiles()
+    writer = JournalWriter.open(tmp_path, INTERVAL, 1, files=files)
+    writer.append(build_events(3))
+    files.failing = {"write"}
+    with pytest.raises(OSError, match="No space left"):
+        writer.append(build_events(3))
+    assert files.synced == ["folder", "file"]
+
+
 @pytest.mark.parametrize(("sync", "appended", "closed"), [("each", 2, 2), ("interval", 0, 1), ("never", 0, 0)])
 def test_the_policy_decides_when_a_segment_is_synced(tmp_path: Path, sync: str, appended: int, closed: int) -> None:
     """With each append, when asked for and at its end, or not at all."""
-    synced: list[str] = []
-
-    class CountingFiles(FailingFiles):
-        def sync(self, descriptor: int) -> None:
-            synced.append("file")
-            super().sync(descriptor)
-
-        def sync_folder(self, folder: Path) -> None:
-            synced.append("folder")
-            super().sync_folder(folder)
-
-    writer = JournalWriter.open(tmp_path, evolve(SETTINGS, sync=sync), 1, files=CountingFiles())
+    files = CountingFiles()
+    writer = JournalWriter.open(tmp_path, evolve(SETTINGS, sync=sync), 1, files=files)
     writer.append(build_events(1))
     writer.append(build_events(1))
-    assert synced.count("file") == appended
-    assert synced.count("folder") == (sync != "never")
+    assert files.synced.count("file") == appended
+    assert files.synced.count("folder") == (sync != "never")
     writer.sync()
-    assert synced.count("file") == closed
+    assert files.synced.count("file") == closed
     writer.close()
-    assert synced.count("file") == closed
+    assert files.synced.count("file") == closed
 
 
 def test_a_file_in_the_way_of_a_new_segment_is_set_aside(tmp_path: Path) -> None:
