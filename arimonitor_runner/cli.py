@@ -13,6 +13,10 @@ from typing import Final
 import click
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "asterisk-config": (
+        "arimonitor_runner.commands.asterisk_config:asterisk_config_command",
+        "Print what belongs into Asterisk's configuration.",
+    ),
     "journal": ("arimonitor_runner.commands.journal:journal_command", "Check, export or shorten the journal."),
     "outbox": ("arimonitor_runner.commands.outbox:outbox_command", "Look at messages that wait, and retry them."),
     "record": ("arimonitor_runner.recorder:record_command", "Record what ARI says into a capture log."),
