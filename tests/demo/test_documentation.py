@@ -84,7 +84,10 @@ def test_every_configuration_shown_is_accepted(page: str, tmp_path: Path) -> Non
         loaded = ts.load(Settings, "arimonitor", [path])
         shown = tomllib.loads(block)["arimonitor"]
         assert loaded.server == shown["server"]
-        assert str(loaded.directory.folder) == shown["directory"]["folder"]
+        for section, values in shown.items():
+            if isinstance(values, dict):
+                told = {name: getattr(getattr(loaded, section), name) for name in values}
+                assert {name: str(value) for name, value in told.items()} == {n: str(v) for n, v in values.items()}
 
 
 def test_every_ari_event_that_is_read_or_skipped_is_documented() -> None:
