@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 
 LOCK_NAME = "lock"
+SUCCESSOR_LOCK_NAME = "successor.lock"
+"""Held by who waits for the owner to leave: one at a time, else the second might go on where the first was to."""
 
 _POLL_S = 0.02
 """The kernel tells nobody when a lock becomes free; asking costs a microsecond."""
@@ -26,10 +28,10 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StateLock:
-    """The lock on one folder."""
+    """The lock on one folder, or another one in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK_NAME
+    def __init__(self, folder: Path, name: str = LOCK_NAME) -> None:
+        self._path = folder / name
         self._file: int | None = None
 
     def acquire(self, owner: Owner) -> bool:

@@ -46,7 +46,7 @@ from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
 from arimonitor_runner.recovery import Recovered, recover
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.sinks import LocalSink, MessageStore, Sink, StoredMessage
-from arimonitor_runner.state_lock import Owner, StateLock
+from arimonitor_runner.state_lock import SUCCESSOR_LOCK_NAME, Owner, StateLock
 from arimonitor_runner.successor import Successor
 from arimonitor_runner.systemd import notify_ready, notify_stopping
 
@@ -184,25 +184,36 @@ class _Daemon:
             )
         if self.settings.ari.mode == "outbound":
             raise AlreadyRunning(f"{self.settings.journal.folder}: held by process {held_by.pid}; stop it first")
+        claim = StateLock(self.settings.journal.folder, SUCCESSOR_LOCK_NAME)
+        if not claim.acquire(owner):
+            raise AlreadyRunning(f"{self.settings.journal.folder}: another successor is waiting already")
         _log.info("taking over", predecessor=held_by.pid)
         continues: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         feed = AriFeed(self.settings.ari, queue, known_channels=self._known_channels, hold=lambda: continues)
         listening = asyncio.create_task(feed.run(), name="ari")
         waiting = asyncio.create_task(lock.wait(owner), name="lock")
         stopping = asyncio.create_task(self._stopped(), name="stop")
+        taken_back = asyncio.create_task(feed.replaced_while_held(), name="taken back")
+        parts = (waiting, listening, stopping, taken_back)
         try:
-            await asyncio.wait({waiting, listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 waiting.result()
+                claim.release()
                 return await self._serve(queue, feed, _Takeover(listening, continues))
             if listening.done():
                 listening.result()
                 return ExitStatus.REPLACED
+            if taken_back.done():
+                # It had lost its own connection and heard of nobody; waiting on would mean to wait deaf.
+                _log.error("the predecessor connected again and goes on", predecessor=held_by.pid)
+                return ExitStatus.REPLACED
             return ExitStatus.STOPPED
         finally:
-            for task in (listening, waiting, stopping):
+            claim.release()
+            for task in parts:
                 task.cancel()
-            await asyncio.gather(listening, waiting, stopping, return_exceptions=True)
+            await asyncio.gather(*parts, return_exceptions=True)
 
     async def _serve(
         self,

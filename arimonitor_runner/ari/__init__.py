@@ -89,6 +89,12 @@ class AriFeed:
         requests = 0 if self._rest is None else self._rest.requests
         return asdict(self.counts) | asdict(self._collector.counts) | {"requests": requests}
 
+    async def replaced_while_held(self) -> None:
+        """Return when another process has the application's name while `hold` is awaited."""
+        await self.opened.wait()
+        if self._connection is not None:
+            await self._connection.replaced.wait()
+
     async def refresh(self) -> None:
         """Read everything from Asterisk again and feed it as one ConnectionRestored; returns when it is fed.
 

@@ -74,6 +74,8 @@ class AriConnection:
         """Since when events are fed, by the event loop's clock; None where it never came to that."""
         self.ended_at: float | None = None
         """When reading ended, Unix seconds."""
+        self.replaced = asyncio.Event()
+        """Set when another process took over the application's name."""
         self.is_overrun = False
         """It ended because memory was full."""
 
@@ -148,6 +150,7 @@ class AriConnection:
         except msgspec.MsgspecError:
             return
         if event.type == TAKEOVER_EVENT and event.application in ("", self._settings.application):
+            self.replaced.set()
             raise ApplicationReplaced
 
     def _learn(self, verdict: bool | None) -> None:

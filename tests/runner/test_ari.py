@@ -529,6 +529,24 @@ def test_a_feed_that_is_replaced_says_whether_it_heard_everything(run, is_up):
     assert run(scenario()) == (([1, None], True) if is_up else ([], False))
 
 
+def test_a_feed_that_is_replaced_while_it_is_held_says_so_at_once(run):
+    """Whoever decides how long to hold it has to know that nothing is heard any more."""
+
+    async def scenario():
+        hold = Predecessor()
+        async with FakeAri() as server, listening(to(server), hold=hold) as listener:
+            replaced = asyncio.create_task(listener.feed.replaced_while_held())
+            await hold.is_waited_for.wait()
+            await server.send(created(1))
+            assert not replaced.done()
+            await server.send({"type": "ApplicationReplaced", "application": "arimonitor"})
+            await replaced
+            hold.answer.set_result(False)
+            await listener.task
+
+    run(scenario())
+
+
 def test_memory_is_bounded_while_a_predecessor_is_waited_for(run):
     """What does not fit is a loss, told as one; what fits is fed."""
 

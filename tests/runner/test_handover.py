@@ -136,6 +136,44 @@ def test_events_of_the_takeover_itself_are_kept(tmp_path, directory, rabbit, vho
     assert rabbit.depth(vhost) == 0
 
 
+def test_one_successor_waits_at_a_time(tmp_path, directory, run):
+    """Of two, the later one could go on where the earlier one was to, and miss what that one heard: it is refused."""
+
+    async def scenario():
+        async with FakeAri() as server, daemon(tmp_path, server.url, directory) as old:
+            await old.until_logged("ARI connection up")
+            os.kill(old.pid, signal.SIGSTOP)
+            async with daemon(tmp_path, server.url, directory) as new:
+                await server.when(lambda: len(server.handshakes) == 2)
+                async with daemon(tmp_path, server.url, directory) as third:
+                    refused = await third.end()
+                    assert "another successor" in third.log[-1]["reason"]
+                os.kill(old.pid, signal.SIGCONT)
+                status = await old.end()
+                await new.until_logged("ARI connection up")
+                return refused, status, await new.end(signal.SIGTERM), len(server.handshakes)
+
+    assert run(scenario()) == (4, 3, 0, 2)
+
+
+def test_a_successor_whose_predecessor_connects_again_leaves(tmp_path, directory, run):
+    """That one had lost its connection and heard of nobody; waiting for it to leave would mean to wait deaf."""
+
+    async def scenario():
+        async with FakeAri() as server, daemon(tmp_path, server.url, directory) as old:
+            await old.until_logged("ARI connection up")
+            os.kill(old.pid, signal.SIGSTOP)
+            async with daemon(tmp_path, server.url, directory) as new:
+                await server.when(lambda: len(server.handshakes) == 2)
+                await server.send({"type": "ApplicationReplaced", "application": "arimonitor"})
+                status = await new.end()
+                assert new.log[-2]["predecessor"] == old.pid
+            os.kill(old.pid, signal.SIGCONT)
+            return status
+
+    assert run(scenario()) == 3
+
+
 def test_a_predecessor_that_dies_in_the_takeover_is_a_gap(tmp_path, directory, rabbit, vhost, run):
     """Nobody knows what it had heard last: Asterisk is asked."""
 
