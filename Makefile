@@ -2,13 +2,15 @@
 
 PY := .venv/bin/python
 SPEED ?=
+SEED ?=
+SEEDS ?= 0..2000
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint unit live bench lock clean
+.PHONY: help demo test lint unit live simulate bench lock clean
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.installed-run  ## watch real calls of a recorded Asterisk being followed: half a minute, needs Python 3.11+ alone
 	@.venv/bin/arimonitor-run --demo $(if $(SPEED),--demo-speed $(SPEED))
@@ -24,6 +26,9 @@ unit: .venv/.installed-dev  ## the quick tests, no root
 
 live: packages .venv/.installed-dev  ## the tests against a real Asterisk and a real RabbitMQ, as root
 	@$(PY) -m pytest -m live
+
+simulate: .venv/.installed-dev  ## let the daemon live in made-up worlds where everything fails (SEEDS=0..100000, or SEED=7 for one)
+	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED) -v,--seeds $(SEEDS) --jobs $(shell nproc))
 
 bench: .venv/.installed-dev  ## benchmarks of the event loop
 	@$(PY) -m pytest benchmarks

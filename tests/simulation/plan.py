@@ -73,7 +73,10 @@ def make_plan(seed: int) -> Plan:
     )
     for share, make in _TROUBLES.values():
         if random.random() < share:
+            at = random.uniform(0.5, END_OF_TROUBLE_S - 8)
             for _ in range(random.choice((1, 1, 2))):
-                plan.actions.append((random.uniform(0.5, END_OF_TROUBLE_S - 8), make(random)))
+                plan.actions.append((at, make(random)))
+                # Another time, or on the heels of the first.
+                at = random.choice((at + 10 ** random.uniform(-3, 0), random.uniform(0.5, END_OF_TROUBLE_S - 8)))
     plan.actions.sort()
     return plan

@@ -367,8 +367,8 @@ class VirtualOutboxThread(OutboxThread):
 class VirtualLock(StateLock):
     """The state folder's lock; the kernel frees it when its process dies."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *name: str) -> None:
+        super().__init__(folder, *name)
         own_process().on_death.append(self.release)
 
 

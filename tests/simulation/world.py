@@ -257,7 +257,7 @@ class World:
             daemon.status = ExitStatus.CRASHED
         else:
             daemon.status = task.result()
-        allowed = {ExitStatus.STOPPED, ExitStatus.REPLACED}
+        allowed = {ExitStatus.STOPPED, ExitStatus.REPLACED, ExitStatus.LOCKED}
         if self.disk.is_full or self._was_full_lately():
             allowed |= {ExitStatus.CRASHED}  # the state's folder could not be written at the start
         if daemon.status not in allowed:
@@ -305,7 +305,7 @@ class World:
 
     def hand_over(self) -> None:
         """A second daemon is started beside the first."""
-        if len(self.alive()) == 1:
+        if self.alive():
             self.start()
 
     def drop(self, how: str) -> None:
