@@ -40,6 +40,9 @@ PONG_S = 60.0
 """At least so long a ping may stay unanswered: Asterisk does not read while it sends what it kept."""
 REMIND_S = 60.0
 """Time between two lines that say that Asterisk does not dial us."""
+PROBE_S = 0.2
+"""A living Asterisk answers a ping at once; one that dials waits half a second for us."""
+SECOND = "a second Asterisk dials us and is sent away: a monitor follows one"
 WAITING_MAX = 3
 """Connections that may wait for the one before them to be read to its end."""
 
@@ -98,12 +101,12 @@ class DialedConnection(AriConnection):
         await asyncio.gather(self._reader, return_exceptions=True)
         self._gate.open()
 
-    async def is_alive(self) -> bool:
-        """Does whoever is at the other end still answer?"""
+    async def is_alive(self, within_s: float) -> bool:
+        """Does whoever is at the other end still answer, in this time?"""
         if self._reader.done():
             return False
         try:
-            async with asyncio.timeout(self._settings.ping_timeout_s):
+            async with asyncio.timeout(within_s):
                 await (await self._websocket.ping())
         except (TimeoutError, ConnectionClosed):
             return False
@@ -192,6 +195,7 @@ class OutboundDoor:
         self._newest: DialedConnection | None = None
         self._current: DialedConnection | None = None
         self._one_by_one = asyncio.Lock()
+        self._complained_at: dict[str, float] = {}
         credentials = f"{settings.listen_user}:{settings.listen_password}".encode()
         self._authorization = b"Basic " + b64encode(credentials)
 
@@ -258,16 +262,20 @@ class OutboundDoor:
             raise AriError(f"cannot listen on {settings.listen_host}:{settings.listen_port}: {error}") from error
         _log.info("waiting for Asterisk to dial us", host=settings.listen_host, port=self.port)
 
-    def _check(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Let only our Asterisk in, and only while there is room for what it brings."""
+    async def _check(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Let only our Asterisk in, only once, and only while there is room for what it brings."""
         if request.path.partition("?")[0] != self._settings.listen_path:
             return connection.respond(HTTPStatus.NOT_FOUND, "not here\n")
         given = request.headers.get("Authorization", "").encode()
         if not hmac.compare_digest(given, self._authorization):
-            _log.warning("somebody who is not our Asterisk dials us", peer=str(connection.remote_address))
+            self._complain("somebody who is not our Asterisk dials us", connection)
             response = connection.respond(HTTPStatus.UNAUTHORIZED, "who are you?\n")
             response.headers["WWW-Authenticate"] = 'Basic realm="ARIMONITOR"'
             return response
+        if self._newest is not None and await self._newest.is_alive(PROBE_S):
+            # Better now than later: a websocket that is never opened cannot break.
+            self._complain(SECOND, connection)
+            return connection.respond(HTTPStatus.CONFLICT, "another Asterisk is connected\n")
         if self._arrived.qsize() >= WAITING_MAX or len(self._queue) > self._settings.queue_max // 2:
             # Asterisk comes back by itself; meanwhile it keeps what happens, which we could not.
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "not now\n")
@@ -278,8 +286,8 @@ class OutboundDoor:
         connection = self._make(websocket)
         async with self._one_by_one:
             before = self._newest
-            if before is not None and await before.is_alive():
-                _log.error("a second Asterisk dials us and is sent away: a monitor follows one", peer=_peer(websocket))
+            if before is not None and await before.is_alive(self._settings.ping_timeout_s):
+                self._complain(SECOND, websocket)
                 await connection.reject("another Asterisk is connected")
                 return
             if before is not None:
@@ -288,6 +296,9 @@ class OutboundDoor:
             self._arrived.put_nowait(connection)
         await websocket.wait_closed()
 
-
-def _peer(websocket: ServerConnection) -> Any:
-    return ":".join(map(str, websocket.remote_address[:2]))
+    def _complain(self, what: str, connection: ServerConnection) -> None:
+        """Log it, but not with each of the attempts that an Asterisk makes twice a second."""
+        time_s = asyncio.get_running_loop().time()
+        if time_s - self._complained_at.get(what, -REMIND_S) >= REMIND_S:
+            self._complained_at[what] = time_s
+            _log.error(what, peer=":".join(map(str, connection.remote_address[:2])))

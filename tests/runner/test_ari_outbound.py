@@ -166,15 +166,38 @@ def test_the_old_connection_is_read_to_its_end_before_the_new_one_is_fed(run):
 
 
 def test_a_second_asterisk_is_sent_away(run):
-    """The first one answers our ping: whoever else dials is another PBX, and nothing of it is fed."""
+    """The first one answers our ping: whoever else dials is another PBX. Said once, however often it dials."""
 
     async def scenario():
         async with FakeAri() as server:
             settings = to(server)
             async with listening(settings) as listener, FakeDialer(settings.listen_port) as asterisk:
                 await listener.take(1)
-                with pytest.raises(ConnectionClosed) as closed:
-                    async with FakeDialer(settings.listen_port, created(66), answers=False) as other:
+                for _ in range(3):
+                    with pytest.raises(InvalidStatus, match="409"):
+                        async with FakeDialer(settings.listen_port):
+                            pass
+                await asterisk.send(created(1))
+                await listener.take(1)
+                return numbers(listener.inputs)
+
+    with structlog.testing.capture_logs() as logs:
+        assert run(scenario()) == ["ConnectionRestored", 1]
+    assert len([log for log in logs if "a second Asterisk" in log["event"]]) == 1
+
+
+def test_a_first_asterisk_that_answers_late_keeps_its_place(run):
+    """It was busy: the second one is let in, waits, and is sent away with nothing of it fed."""
+
+    async def scenario():
+        async with FakeAri() as server:
+            settings = to(server, ping_timeout_s=30.0)
+            async with listening(settings) as listener, FakeDialer(settings.listen_port) as asterisk:
+                await listener.take(1)
+                asterisk.vanish()
+                async with FakeDialer(settings.listen_port, created(66), answers=False) as other:
+                    asterisk.socket.transport.resume_reading()
+                    with pytest.raises(ConnectionClosed) as closed:
                         await other.socket.recv()
                 await asterisk.send(created(1))
                 await listener.take(1)
@@ -196,13 +219,15 @@ def test_only_our_asterisk_is_let_in(run, options, status):
         async with FakeAri() as server:
             settings = to(server)
             async with listening(settings):
-                with pytest.raises(InvalidStatus) as refused:
-                    async with FakeDialer(settings.listen_port, **options):
-                        pass
+                for _ in range(2):
+                    with pytest.raises(InvalidStatus) as refused:
+                        async with FakeDialer(settings.listen_port, **options):
+                            pass
                 return refused.value.response.status_code
 
     with structlog.testing.capture_logs() as logs:
         assert run(scenario()) == status
+    assert len([log for log in logs if "not our Asterisk" in log["event"]]) == (status == 401)
     assert LISTEN_PASSWORD not in str(logs)
     assert "guessed" not in str(logs)
 
