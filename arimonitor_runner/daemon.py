@@ -23,6 +23,7 @@ from arimonitor_runner.settings import Settings
 from arimonitor_runner.settings_sources import (
     OPTIONS,
     SettingsError,
+    check_together,
     describe_settings,
     environment_file,
     load_settings,
@@ -61,6 +62,7 @@ def main(file: Path | None, check: bool, demo: bool, demo_speed: float | None, *
     arguments = {name.replace("__", "."): value for name, value in given.items() if value is not None}
     try:
         loaded = load_settings(file or environment_file(), arguments)
+        check_together(loaded.settings)
     except SettingsError as error:
         for fault in error.faults:
             click.echo(f"error: {fault}", err=True)

@@ -176,6 +176,12 @@ def _nested(arguments: Mapping[str, str]) -> dict[str, Any]:
     return nested
 
 
+def check_together(settings: Settings) -> None:
+    """Look at what no setting can be judged by alone. Raises SettingsError."""
+    if settings.ari.mode == "outbound" and not settings.ari.listen_password:
+        raise SettingsError(["ari.listen_password: must be set where ari.mode is outbound"])
+
+
 def secrets_of(settings: Settings) -> list[str]:
     """Give the secrets in the settings, so that the log can hide them wherever they turn up."""
     secrets = (settings.ari.password, settings.ari.listen_password, settings.ami.password)

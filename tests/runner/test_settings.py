@@ -185,3 +185,14 @@ def test_the_configuration_file_may_be_named_in_the_environment(file, monkeypatc
     monkeypatch.setenv("ARIMONITOR_CONFIG", str(file('[arimonitor]\nserver = "named"\n')))
     done = CliRunner().invoke(main, ["--check-config"])
     assert 'server = "named"' in done.stdout
+
+
+def test_an_outbound_websocket_needs_a_password(monkeypatch):
+    """No setting is wrong by itself: both are looked at together, before anything runs."""
+    monkeypatch.delenv("ARIMONITOR_ARI_LISTEN_PASSWORD", raising=False)
+    done = CliRunner().invoke(main, ["--check-config", "--ari-mode", "outbound"])
+    assert done.exit_code == 2
+    assert done.stderr == "error: ari.listen_password: must be set where ari.mode is outbound\n"
+    done = CliRunner().invoke(main, ["--check-config", "--ari-mode", "outbound", "--ari-listen-password", "segredo"])
+    assert "listen_password" not in done.stderr
+    assert "segredo" not in done.stdout
