@@ -39,7 +39,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     mark: str = ""
     """A member's word to itself: who reads it has read all that was said before."""
     hello: bool = False
-    """The sender wants to know all numbers of calls that go on."""
+    """The sender wants to know all numbers of calls that go on; `highest` is the highest that it knows."""
 
 
 class AnnouncementError(ValueError):

@@ -112,6 +112,14 @@ class Ledger:
 
         return await self._outbox.transact(work)
 
+    async def own_numbers(self) -> dict[str, int]:
+        """Give callnumber by guid of the messages that wait, as this member numbered them."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            return dict(connection.execute("SELECT ordering_key, callnumber FROM messages WHERE callnumber > 0"))
+
+        return await self._outbox.transact(work)
+
     async def find_numbers(self, guids: Iterable[str]) -> dict[str, int]:
         """Give the numbers of those calls that have one."""
         wanted = list(guids)
@@ -131,7 +139,8 @@ class Ledger:
             for announcement in announcements:
                 if announcement.term >= _mark(connection, _TERM):
                     numbers |= announcement.numbers
-                    self._give(connection, announcement.term, announcement.numbers, announcement.highest)
+                    self._give(connection, announcement.term, announcement.numbers)
+                self._raise(connection, {_HIGHEST: announcement.highest, self._callnumber_key: announcement.highest})
                 for delivered in announcement.delivered:
                     _strike(connection, delivered)
             return numbers
@@ -145,7 +154,12 @@ class Ledger:
 
     async def give(self, term: int, numbers: Mapping[str, int], highest: int = 0) -> None:
         """Write down what this member announced as the leader of a term."""
-        await self._outbox.transact(lambda connection: self._give(connection, term, numbers, highest))
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._give(connection, term, numbers)
+            self._raise(connection, {_HIGHEST: highest, self._callnumber_key: highest})
+
+        await self._outbox.transact(work)
 
     async def describe(self, seqs: Sequence[int]) -> list[Delivered]:
         """Say of confirmed messages what the others need to hear; those that are gone already are left out."""
@@ -178,7 +192,7 @@ class Ledger:
 
         return await self._outbox.transact(work)
 
-    def _give(self, connection: sqlite3.Connection, term: int, numbers: Mapping[str, int], highest: int) -> None:
+    def _give(self, connection: sqlite3.Connection, term: int, numbers: Mapping[str, int]) -> None:
         now = time.time()
         for guid, number in numbers.items():
             # A leader that was cut off may have meant the same number for another call; it never told anybody of it.
@@ -186,8 +200,10 @@ class Ledger:
             connection.execute(query, (number, guid, term))
             connection.execute(_GIVE, (guid, number, term, now))
             _renumber(connection, guid, number)
-        highest = max(highest, *numbers.values(), 0)
-        marks = {_TERM: term, _HIGHEST: highest, self._callnumber_key: highest}
+        highest = max(numbers.values(), default=0)
+        self._raise(connection, {_TERM: term, _HIGHEST: highest, self._callnumber_key: highest})
+
+    def _raise(self, connection: sqlite3.Connection, marks: Mapping[str, int]) -> None:
         connection.executemany(_RAISE_MARK, [(key, str(value)) for key, value in marks.items()])
 
 

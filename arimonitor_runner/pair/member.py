@@ -191,6 +191,7 @@ class PairedSink:
             try:
                 self._target = self._find_target()
                 self._inbox.clear()
+                self._marks.clear()
                 link = Link(self._target, self._place, self._on_announced)
                 await link.open()
             except SessionError as error:
@@ -267,7 +268,8 @@ class PairedSink:
 
     async def _hear(self, link: Link) -> None:
         """Take what is announced, as much as waits, and have it forgotten once it is in the ledger."""
-        await link.announce(self._write(hello=True))
+        highest = await self._outbox.mark(callnumber_mark(self._server))
+        await link.announce(self._write(hello=True, highest=highest))
         while True:
             await self._arrived.wait()
             self._arrived.clear()
@@ -295,6 +297,8 @@ class PairedSink:
         await self._take_own([item for item in announcements if item.sender == self._sender])
         if highest := max((item.highest for item in others), default=0):
             numbers[""] = highest  # no call's: only so that it is not given again
+            if self._reign is not None:
+                self._reign.skip_numbers(highest)
         if numbers:
             self._feed(CallsNumbered(received_at=now(), numbers=numbers))
         for item in announcements:
@@ -362,11 +366,12 @@ class PairedSink:
             return None
         await read
         known = await self._ledger.knowledge()
-        numbers = known.numbers
-        if not known.highest:
-            # Nobody ever announced a number: then what this member told so far it told alone.
-            numbers = {**self._live_numbers()}
-        known = evolve(known, term=known.term + 1, numbers=numbers, highest=max(known.highest, *numbers.values(), 0))
+        numbers, highest = known.numbers, known.highest
+        if not known.term:
+            # Nobody ever led: then what this member told so far it told alone.
+            numbers = await self._ledger.own_numbers() | {**self._live_numbers()}
+            highest = await self._outbox.mark(callnumber_mark(self._server))
+        known = evolve(known, term=known.term + 1, numbers=numbers, highest=max(highest, *numbers.values(), 0))
         if not await link.announce(self._write(term=known.term, numbers=numbers, highest=known.highest)):
             return None
         await self._ledger.give(known.term, numbers, known.highest)

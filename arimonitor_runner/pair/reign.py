@@ -104,6 +104,10 @@ class Reign:
         self._is_asked = True
         self._wake()
 
+    def skip_numbers(self, highest: int) -> None:
+        """Give no number up to this one any more: another member has used them."""
+        self._highest = max(self._highest, highest)
+
     async def settled(self) -> None:
         """Wait until nothing is left to be announced or handed on, or nothing can be any more."""
         await self._settled.wait()

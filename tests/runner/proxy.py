@@ -21,6 +21,7 @@ class Proxy:
         self._flowing.set()
         self._refusing = False
         self._swallowing = False
+        self._is_closing_gently = False
         self._permits: asyncio.Semaphore | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -39,8 +40,9 @@ class Proxy:
         await self.cut()
         await self._server.wait_closed()
 
-    async def cut(self) -> None:
-        """Reset every connection."""
+    async def cut(self, *, reset: bool = True) -> None:
+        """Reset every connection, or close it as a program does that ends."""
+        self._is_closing_gently = not reset
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -77,8 +79,10 @@ class Proxy:
         except asyncio.CancelledError:
             pass
         finally:
-            self._tasks.discard(task)
-            await _reset(writer)
+            try:
+                await self._end(writer)
+            finally:
+                self._tasks.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(*self._target)
@@ -87,7 +91,15 @@ class Proxy:
                 group.create_task(self._pump(reader, far_writer))
                 group.create_task(self._pump(far_reader, writer, is_answer=True))
         finally:
-            await _reset(far_writer)
+            await self._end(far_writer)
+
+    async def _end(self, writer: asyncio.StreamWriter) -> None:
+        if not self._is_closing_gently:
+            await _reset(writer)
+            return
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False

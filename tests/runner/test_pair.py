@@ -17,7 +17,9 @@ from attrs import asdict, evolve
 
 from arimonitor_core.directory import Directory
 from arimonitor_core.inputs import AriEventReceived
-from tests.runner.pair_station import MARK, Exchange, Site, Station, build_events
+from arimonitor_runner.loop import callnumber_mark
+from arimonitor_runner.outbox import Outbox
+from tests.runner.pair_station import MARK, SERVER, Exchange, Site, Station, build_events
 from tests.runner.processes import Process
 from tests.runner.proxy import Proxy
 from tests.runner.waiting import until
@@ -357,31 +359,44 @@ def test_a_member_that_comes_later_learns_the_numbers_of_calls_that_go_on(site, 
     assert numbers == {**told, "": 79}
 
 
-def test_a_daemon_that_was_alone_begins_a_pair_with_the_numbers_it_gave(site, rabbit, tmp_path, run):
-    """Calls that it told of before it had a partner keep their numbers when the partner takes over."""
-    events = build_events(10, wave=10)
-    half = len(events) // 2
+def test_a_daemon_that_was_alone_begins_a_pair_with_the_numbers_it_gave(site, rabbit, tmp_path, run, message):
+    """Calls that it told of before it had a partner keep their numbers, and no number that it ever used comes again."""
+    events = build_events(20, wave=10)
+    half, quarter = len(events) // 2, len(events) // 4
+    body = b'{"data":{"guid":"old","channelstatus":"closed","callnumber":66}}'
+    waiting = message("old", "closed", vhost=site.clients_vhost, callnumber=66, body=body)
 
     async def scenario():
+        outbox = Outbox(tmp_path / "a.db")
+        await outbox.open()
+        await outbox.append([waiting], marks={callnumber_mark(SERVER): 500})
+        await outbox.close()
         async with AsyncExitStack() as stack:
-            first = await stack.enter_async_context(Station(site, "a", tmp_path / "a.db", first_callnumber=70))
-            for received_at, raw in events[:half]:
+            first = Station(site, "a", tmp_path / "a.db")
+            first.monitor.book.next_callnumber = 70
+            for received_at, raw in events[:quarter]:
                 first.monitor.handle(AriEventReceived(received_at, raw))  # told of by a daemon without a partner
             before = {call.guid: call.callnumber for call in first.monitor.book.calls.values()}
+            await stack.enter_async_context(first)
             await until_leading(first)
             second = await stack.enter_async_context(Station(site, "b", tmp_path / "b.db"))
-            await second.take(events[:half])
+            await second.take(events[:quarter])
             await until(lambda: second.given)
+            await first.sink.drain(30)
             await first.sink.close()
             await until_leading(second)
+            await second.take(events[quarter:half])
             await second.take(events[half:])
             await until(second.is_empty)
             return before
 
     before = run(scenario())
-    delivered = rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5)
-    numbers = {json.loads(body)["data"]["guid"]: json.loads(body)["data"]["callnumber"] for _, _, body in delivered}
-    assert numbers == before
+    delivered = [json.loads(body)["data"] for *_, body in rabbit.consume(site.clients_vhost, 10**6, timeout_s=0.5)]
+    numbers = {data["guid"]: data["callnumber"] for data in delivered}
+    assert sorted(before.values()) == list(range(70, 80))
+    assert numbers.pop("old") == 66
+    assert {guid: number for guid, number in numbers.items() if guid in before} == before
+    assert sorted(number for guid, number in numbers.items() if guid not in before) == list(range(501, 511))
 
 
 def test_an_endpoints_state_is_told_by_its_last_message_alone(site, rabbit, tmp_path, run, message):
