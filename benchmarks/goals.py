@@ -44,6 +44,8 @@ GOALS: Final = {
     "P10 time": Goal(1.0, "us"),
     "P10 size": Goal(40, "B"),
     "P12": Goal(5.0, "s"),
+    "P13 take": Goal(100, "ms"),
+    "P13 restore": Goal(1000, "ms"),
 }
 """By name; a kB is 1000 bytes."""
 
