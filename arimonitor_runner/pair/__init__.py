@@ -4,17 +4,9 @@ Each has its own ARI application and its own state folder, and decides everythin
 and message_ids. They meet in a vhost of RabbitMQ, where a queue with a single active consumer says who leads (`link`).
 The leader delivers and announces what the other one must know to go on from there: which number a call has, before it
 is used, and what is delivered (`reign`). The other one keeps its outbox up to date by that (`ledger`), so that it holds
-just what is still to be published when it takes over. `member` joins these.
+just what is still to be published when it takes over (`listener` hears). `member` joins these.
 
-In the daemon `PairedSink` stands in the place of the `Broker`, which it makes itself for each leadership:
-
-    PairedSink(
-        outbox, directory, settings.pair, settings.broker, server=settings.server, on_failure=fail,
-        make_broker=lambda store, directory: Broker(store, directory, settings.broker, server=..., on_failure=fail),
-        feed=queue.put_anyway,
-        live_numbers=lambda: {call.guid: call.callnumber for call in <the core's calls> if call.callnumber},
-    )
-
+In the daemon `PairedSink` stands in the place of the `Broker`, which it makes itself for each leadership (see `wiring`).
 It must be started after the outbox is open and before the outbox takes messages that were decided after the last stop
 (a replay of the journal), since it is the ledger that keeps out what the other member has delivered meanwhile.
 """

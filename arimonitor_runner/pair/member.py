@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 import structlog
-from attrs import asdict, define, evolve
+from attrs import asdict, evolve
 
 from arimonitor_core.directory import Directory
 from arimonitor_core.inputs import CallsNumbered
@@ -21,14 +19,10 @@ from arimonitor_runner.broker.session import SessionError, Target
 from arimonitor_runner.input_queue import now
 from arimonitor_runner.loop import callnumber_mark
 from arimonitor_runner.outbox import Outbox
-from arimonitor_runner.pair.announcements import (
-    Announcement,
-    AnnouncementError,
-    decode_announcement,
-    encode_announcement,
-)
+from arimonitor_runner.pair.announcements import Announcement, encode_announcement
 from arimonitor_runner.pair.ledger import Knowledge, Ledger
 from arimonitor_runner.pair.link import Link, Place
+from arimonitor_runner.pair.listener import Counts, Listener
 from arimonitor_runner.pair.reign import DELIVERED_AT_ONCE, Reign
 from arimonitor_runner.settings import BrokerSettings, PairSettings
 from arimonitor_runner.sinks import MessageStore, Sink, StoredMessage
@@ -41,20 +35,6 @@ _LAST_WORDS_S = 2.0
 """Longest wait, when stopping, until the others were told of what was delivered last."""
 
 _log = structlog.get_logger()
-
-
-@define
-class Counts:
-    """What happened since the start."""
-
-    leaderships: int = 0
-    links: int = 0
-    failures: int = 0
-    """Links that could not be opened or were lost."""
-    heard: int = 0
-    """Announcements of other members."""
-    malformed: int = 0
-    """Announcements that could not be read, and were skipped."""
 
 
 class PairedSink:
@@ -99,20 +79,16 @@ class PairedSink:
         self._sender = f"{settings.member}/{secrets.token_hex(4)}"
         self._place = Place.of(server, settings.member, settings.members, settings.queue_bytes_max)
         self._ledger = Ledger(outbox, callnumber_mark=callnumber_mark(server))
+        self.counts = Counts()
+        self._listener = Listener(self._ledger, self._sender, self.counts, feed)
         self._backoff = Backoff(first_s=broker_settings.backoff_first_s, cap_s=broker_settings.backoff_max_s)
         self._log = _log.bind(member=settings.member)
-        self._inbox: list[tuple[int, bytes]] = []
-        self._arrived = asyncio.Event()
-        self._marks: dict[str, asyncio.Future[None]] = {}
-        self._mark_numbers = itertools.count(1)
         self._unannounced: list[int] = []
         self._target: Target | None = None
         self._link: Link | None = None
         self._reign: Reign | None = None
         self._broker: Sink | None = None
-        self._term = 0
         self._task: asyncio.Task[None] | None = None
-        self.counts = Counts()
 
     # -- the sink ----------------------------------------------------------------------------------------------
 
@@ -190,9 +166,8 @@ class PairedSink:
         while True:
             try:
                 self._target = self._find_target()
-                self._inbox.clear()
-                self._marks.clear()
-                link = Link(self._target, self._place, self._on_announced)
+                self._listener.start_over()
+                link = Link(self._target, self._place, self._listener.on_announced)
                 await link.open()
             except SessionError as error:
                 self.counts.failures += 1
@@ -237,6 +212,11 @@ class PairedSink:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
+    async def _hear(self, link: Link) -> None:
+        highest = await self._outbox.mark(callnumber_mark(self._server))
+        await link.announce(self._sign(hello=True, highest=highest))
+        await self._listener.run(link)
+
     async def _beat(self, link: Link) -> None:
         """Prove again and again that RabbitMQ hears this member, and give the link up where it does not.
 
@@ -250,7 +230,7 @@ class PairedSink:
             sent_at = loop.time()
             try:
                 async with asyncio.timeout_at(until):
-                    confirmed = await link.remark(self._new_mark()[1])
+                    confirmed = await link.remark(self._listener.new_mark())
             except TimeoutError:
                 link.drop(f"RabbitMQ confirmed nothing for {heartbeat_s} s")
                 return
@@ -259,64 +239,6 @@ class PairedSink:
             until = sent_at + heartbeat_s
             self._backoff.reset()
             await asyncio.sleep(heartbeat_s / 4)
-
-    # -- listening ---------------------------------------------------------------------------------------------
-
-    def _on_announced(self, tag: int, body: bytes) -> None:
-        self._inbox.append((tag, body))
-        self._arrived.set()
-
-    async def _hear(self, link: Link) -> None:
-        """Take what is announced, as much as waits, and have it forgotten once it is in the ledger."""
-        highest = await self._outbox.mark(callnumber_mark(self._server))
-        await link.announce(self._write(hello=True, highest=highest))
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            inbox, self._inbox = self._inbox, []
-            if not inbox:
-                continue
-            announcements = [read for _, body in inbox if (read := self._read(body)) is not None]
-            await self._take(link, announcements)
-            link.acknowledge(inbox[-1][0])
-
-    def _read(self, body: bytes) -> Announcement | None:
-        try:
-            return decode_announcement(body)
-        except AnnouncementError as error:
-            self.counts.malformed += 1
-            self._log.error(
-                "an announcement in the pair's queue cannot be read", queue=self._place.own, reason=str(error)
-            )
-            return None
-
-    async def _take(self, link: Link, announcements: Sequence[Announcement]) -> None:
-        others = [item for item in announcements if item.sender != self._sender]
-        self.counts.heard += len(others)
-        numbers = await self._ledger.hear(others) if others else {}
-        await self._take_own([item for item in announcements if item.sender == self._sender])
-        if highest := max((item.highest for item in others), default=0):
-            numbers[""] = highest  # no call's: only so that it is not given again
-            if self._reign is not None:
-                self._reign.skip_numbers(highest)
-        if numbers:
-            self._feed(CallsNumbered(received_at=now(), numbers=numbers))
-        for item in announcements:
-            mark = self._marks.pop(item.mark, None)
-            if mark is not None and not mark.done():
-                mark.set_result(None)
-        if self._reign is not None and any(item.hello for item in others):
-            self._reign.tell_all()
-        if self.is_leading and any(item.term > self._term for item in others):
-            link.drop("another member leads")
-
-    async def _take_own(self, announcements: Sequence[Announcement]) -> None:
-        """Hear what this member said itself, which it need not have written down: then it was cut off in between."""
-        delivered = [item for announcement in announcements for item in announcement.delivered]
-        if delivered:
-            await self._ledger.forget(delivered)
-        if not self.is_leading and any(item.numbers for item in announcements):
-            await self._ledger.hear([msgspec.structs.replace(item, delivered=()) for item in announcements])
 
     # -- leading -----------------------------------------------------------------------------------------------
 
@@ -331,7 +253,7 @@ class PairedSink:
         reign = Reign(self._outbox, self._ledger, link, known, sender=self._sender, on_numbered=self._on_numbered)
         broker = self._make_broker(reign, self._directory)
         reign.serve(broker)
-        self._reign, self._broker, self._term = reign, broker, known.term
+        self._reign, self._broker, self._listener.reign = reign, broker, reign
         self.counts.leaderships += 1
         self._log.info("this member leads: it publishes from now on", term=known.term, highest=known.highest)
         announcing = asyncio.create_task(reign.run(), name="pair: announcements")
@@ -346,7 +268,7 @@ class PairedSink:
 
     async def _abdicate(self, reign: Reign, broker: Sink, announcing: asyncio.Task[None]) -> None:
         """Publish no more. What is on its way may still be confirmed, and is told as long as there is a link."""
-        self._reign = self._broker = None
+        self._reign = self._broker = self._listener.reign = None
         reign.stop()
         await broker.close()
         with suppress(TimeoutError):
@@ -360,11 +282,8 @@ class PairedSink:
     async def _prepare(self, link: Link) -> Knowledge | None:
         """Learn all that the last leader said, and say who leads now. None: the link is gone."""
         self._log.info("RabbitMQ gives the leadership to this member: reading what was announced")
-        mark, word = self._new_mark()
-        read = self._marks[mark] = asyncio.get_running_loop().create_future()
-        if not await link.remark(word):
+        if not await self._listener.read_up(link):
             return None
-        await read
         known = await self._ledger.knowledge()
         numbers, highest = known.numbers, known.highest
         if not known.term:
@@ -372,7 +291,7 @@ class PairedSink:
             numbers = await self._ledger.own_numbers() | {**self._live_numbers()}
             highest = await self._outbox.mark(callnumber_mark(self._server))
         known = evolve(known, term=known.term + 1, numbers=numbers, highest=max(highest, *numbers.values(), 0))
-        if not await link.announce(self._write(term=known.term, numbers=numbers, highest=known.highest)):
+        if not await link.announce(self._sign(term=known.term, numbers=numbers, highest=known.highest)):
             return None
         await self._ledger.give(known.term, numbers, known.highest)
         dropped = await self._ledger.drop_momentary(int(time.time()) - MOMENTARY_MAX_S)
@@ -384,8 +303,7 @@ class PairedSink:
         """Say what was delivered when there was no link to say it on. False: there is none again."""
         while seqs := self._unannounced[:DELIVERED_AT_ONCE]:
             delivered = await self._ledger.describe(seqs)
-            word = encode_announcement(Announcement(sender=self._sender, delivered=tuple(delivered)))
-            if delivered and not await link.announce(word):
+            if delivered and not await link.announce(self._sign(delivered=tuple(delivered))):
                 return False
             await self._ledger.forget(delivered)
             del self._unannounced[: len(seqs)]
@@ -394,16 +312,9 @@ class PairedSink:
     def _on_numbered(self, numbers: dict[str, int]) -> None:
         self._feed(CallsNumbered(received_at=now(), numbers=numbers))
 
-    def _new_mark(self) -> tuple[str, bytes]:
-        """A word of this member to itself, and how it is written."""
-        mark = f"{self._sender}/{next(self._mark_numbers)}"
-        return mark, encode_announcement(Announcement(sender=self._sender, mark=mark))
-
-    def _write(
-        self, *, term: int = 0, numbers: dict[str, int] | None = None, highest: int = 0, hello: bool = False
-    ) -> bytes:
-        announcement = Announcement(sender=self._sender, term=term, numbers=numbers or {}, highest=highest, hello=hello)
-        return encode_announcement(announcement)
+    def _sign(self, **said: Any) -> bytes:
+        """Write an announcement of this member."""
+        return encode_announcement(Announcement(sender=self._sender, **said))
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

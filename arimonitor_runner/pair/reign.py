@@ -63,7 +63,7 @@ class Reign:
         self._outbox = outbox
         self._ledger = ledger
         self._link = link
-        self._term = known.term
+        self.term = known.term
         self._highest = known.highest
         self._numbers = known.numbers
         self._sender = sender
@@ -143,7 +143,7 @@ class Reign:
         if numbers or delivered or is_asked:
             announcement = Announcement(
                 sender=self._sender,
-                term=self._term,
+                term=self.term,
                 numbers=self._numbers | numbers if is_asked else numbers,
                 highest=self._highest if is_asked else 0,
                 delivered=tuple(delivered),
@@ -192,7 +192,7 @@ class Reign:
             if message.callnumber and self._numbers[message.ordering_key] != message.callnumber
         }
         if numbers or other:
-            await self._ledger.give(self._term, other | numbers)
+            await self._ledger.give(self.term, other | numbers)
         if other:
             _log.info("calls were given other numbers than this member's own", calls=len(other))
             self._on_numbered(other)
