@@ -109,11 +109,12 @@ class Collector:
         bridges = await rest.get("bridges")
         endpoints = await rest.get("endpoints")
         variables: dict[str, dict[str, str]] = {}
+        has_restarted = self._has_restarted(info)
         listing = _find_listing(channels)
         if listing is not None:  # else the core says that it cannot read it, and concludes nothing
             known = frozenset(self._known_channels())
             inquiry = _Inquiry(self._settings, rest, known, received_at)
-            confirmed = await inquiry.run(listing, has_restarted=self._has_restarted(info))
+            confirmed = await inquiry.run(listing, has_restarted=has_restarted)
             self.counts.orphans += len(listing.keys() - confirmed.keys())
             self.counts.unlisted += len(confirmed.keys() - listing.keys())
             ended = _find_ended(waiting)
@@ -235,7 +236,7 @@ class _Inquiry:
                     answers[channel_id] = await ask(channel_id)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(QUESTIONS_AT_A_TIME):
+            for _ in range(min(QUESTIONS_AT_A_TIME, len(waiting))):
                 group.create_task(work())
         return answers
 

@@ -12,7 +12,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
-from arimonitor_core.inputs import ConnectionLost, ConnectionRestored
+from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored
+from arimonitor_runner.demo.pbx import RecordedPbx
 from arimonitor_runner.demo.playback import PlaybackServer
 from tests.demo.ari_client import FAST, Client, basic, events_of, instant, playing, read_all, read_capture, run
 
@@ -168,6 +169,21 @@ def test_a_websocket_with_a_wrong_password_is_refused() -> None:
             assert refused.value.response.status_code == 401
 
     run(scene)
+
+
+def test_variables_are_known_from_the_events_that_set_them() -> None:
+    """Where a log's snapshots hold no channelvars; and they go with their channel."""
+    pbx, seen = RecordedPbx(), []
+    for record in read_capture("asterisk-22/answered_caller_hangs_up"):
+        if isinstance(record, AriEventReceived):
+            event = json.loads(record.raw)
+            pbx.apply(event)
+            if event.get("variable") == "MIXMONITOR_FILENAME":
+                seen.append(event["channel"]["id"])
+                assert pbx.find_variable(seen[-1], "MIXMONITOR_FILENAME") == event["value"]
+                assert pbx.find_variable(seen[-1], "UNKNOWN") is None
+    assert seen
+    assert pbx.find_variable(seen[0], "MIXMONITOR_FILENAME") is None
 
 
 def test_rest_shows_what_existed_at_that_moment_of_the_log() -> None:

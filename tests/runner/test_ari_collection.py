@@ -246,6 +246,19 @@ def test_an_answer_that_is_no_list_is_left_to_the_core(run):
     assert run(scenario()) == (b'[{"name": "without an id"}]', [])
 
 
+def test_an_odd_answer_about_a_channel_leaves_the_question_open(run):
+    """Neither a channel nor a 404, neither a value nor a 404: as if nothing had been answered."""
+
+    async def scenario():
+        async with FakeAri() as server:
+            server.answers["channels"] = [{"id": "a"}]
+            server.odd = {"channels/a/variable", "channels/b"}
+            picture, collector = await collect(server, known={"a", "b"})
+            return ids(picture), picture.variables, collector.counts.orphans, asked(server)[-1]
+
+    assert run(scenario()) == (["a"], b"{}", 0, "GET channels")
+
+
 def test_questions_are_bounded(run, monkeypatch):
     """No more channels than the bound are asked for; the others are a second list's matter."""
     monkeypatch.setattr("arimonitor_runner.ari.collection.CHANNELS_ASKED_MAX", 30)

@@ -70,10 +70,10 @@ def test_losses_are_part_of_the_log(tmp_path, run):
 
     async def scenario():
         async with FakeAri() as server, recording(server, "-o", str(tmp_path / "log.ndjson")) as process:
-            await server.when_subscribed()
+            await process.until_logged("ARI connection up")
             await server.send({"type": "ChannelCreated", "number": 1})
             await server.drop()
-            await server.when_subscribed()
+            await process.until_logged_times("ARI connection up", 2)
             await server.send({"type": "ChannelCreated", "number": 2})
             await until(lambda: (tmp_path / "log.ndjson").read_bytes().count(b"\n") == 5)
             return await process.end(signal.SIGINT)
