@@ -53,6 +53,9 @@ from arimonitor_runner.systemd import notify_ready, notify_stopping
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _HANDOVER_SIGNAL = signal.SIGHUP
 
+LEAVE_S = 10.0
+"""How long a predecessor may take to leave beyond the time that it has for RabbitMQ."""
+
 _log = structlog.get_logger()
 
 
@@ -193,8 +196,8 @@ class _Daemon:
         listening = asyncio.create_task(feed.run(), name="ari")
         waiting = asyncio.create_task(lock.wait(owner), name="lock")
         stopping = asyncio.create_task(self._stopped(), name="stop")
-        taken_back = asyncio.create_task(feed.replaced_while_held(), name="taken back")
-        parts = (waiting, listening, stopping, taken_back)
+        in_vain = asyncio.create_task(self._waits_in_vain(feed), name="in vain")
+        parts = (waiting, listening, stopping, in_vain)
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
@@ -204,9 +207,9 @@ class _Daemon:
             if listening.done():
                 listening.result()
                 return ExitStatus.REPLACED
-            if taken_back.done():
-                # It had lost its own connection and heard of nobody; waiting on would mean to wait deaf.
-                _log.error("the predecessor connected again and goes on", predecessor=held_by.pid)
+            if in_vain.done():
+                in_vain.result()
+                _log.error("the predecessor heard nothing of us and goes on", predecessor=held_by.pid)
                 return ExitStatus.REPLACED
             return ExitStatus.STOPPED
         finally:
@@ -214,6 +217,15 @@ class _Daemon:
             for task in parts:
                 task.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _waits_in_vain(self, feed: AriFeed) -> None:
+        """Return when waiting for the predecessor leads to nothing.
+
+        It lost its own connection before we came, so Asterisk told it nothing; it connects again and takes our place.
+        Where our connection is lost instead, it may be leaving all the same, and gets the time for it.
+        """
+        if not await feed.ended_while_held():
+            await asyncio.sleep(self.settings.drain_timeout_s + LEAVE_S)
 
     async def _serve(
         self,

@@ -89,11 +89,10 @@ class AriFeed:
         requests = 0 if self._rest is None else self._rest.requests
         return asdict(self.counts) | asdict(self._collector.counts) | {"requests": requests}
 
-    async def replaced_while_held(self) -> None:
-        """Return when another process has the application's name while `hold` is awaited."""
+    async def ended_while_held(self) -> bool:
+        """Return when nothing is heard any more while `hold` is awaited; True: another process has our name now."""
         await self.opened.wait()
-        if self._connection is not None:
-            await self._connection.replaced.wait()
+        return self._connection is not None and await self._connection.ended()
 
     async def refresh(self) -> None:
         """Read everything from Asterisk again and feed it as one ConnectionRestored; returns when it is fed.

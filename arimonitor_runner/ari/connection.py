@@ -74,8 +74,6 @@ class AriConnection:
         """Since when events are fed, by the event loop's clock; None where it never came to that."""
         self.ended_at: float | None = None
         """When reading ended, Unix seconds."""
-        self.replaced = asyncio.Event()
-        """Set when another process took over the application's name."""
         self.is_overrun = False
         """It ended because memory was full."""
 
@@ -83,6 +81,11 @@ class AriConnection:
     def is_gap(self) -> bool:
         """Did its end leave the core deaf?"""
         return self.up_at is not None
+
+    async def ended(self) -> bool:
+        """Return when nothing can be read any more; True: another process took over the application's name."""
+        await asyncio.wait({self._reader})
+        return not self._reader.cancelled() and isinstance(self._reader.exception(), ApplicationReplaced)
 
     async def run(self, hold: Hold | None = None) -> None:
         """Feed what there is and what happens, until the connection ends; never returns.
@@ -150,7 +153,6 @@ class AriConnection:
         except msgspec.MsgspecError:
             return
         if event.type == TAKEOVER_EVENT and event.application in ("", self._settings.application):
-            self.replaced.set()
             raise ApplicationReplaced
 
     def _learn(self, verdict: bool | None) -> None:

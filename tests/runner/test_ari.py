@@ -529,22 +529,24 @@ def test_a_feed_that_is_replaced_says_whether_it_heard_everything(run, is_up):
     assert run(scenario()) == (([1, None], True) if is_up else ([], False))
 
 
-def test_a_feed_that_is_replaced_while_it_is_held_says_so_at_once(run):
-    """Whoever decides how long to hold it has to know that nothing is heard any more."""
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_feed_that_is_held_says_when_nothing_is_heard_any_more(run, is_replaced):
+    """Whoever decides how long to hold it has to know, and whether another process took over."""
 
     async def scenario():
         hold = Predecessor()
         async with FakeAri() as server, listening(to(server), hold=hold) as listener:
-            replaced = asyncio.create_task(listener.feed.replaced_while_held())
+            ended = asyncio.create_task(listener.feed.ended_while_held())
             await hold.is_waited_for.wait()
             await server.send(created(1))
-            assert not replaced.done()
-            await server.send({"type": "ApplicationReplaced", "application": "arimonitor"})
-            await replaced
-            hold.answer.set_result(False)
-            await listener.task
+            assert not ended.done()
+            if is_replaced:
+                await server.send({"type": "ApplicationReplaced", "application": "arimonitor"})
+            else:
+                await server.drop()
+            return await ended
 
-    run(scenario())
+    assert run(scenario()) is is_replaced
 
 
 def test_memory_is_bounded_while_a_predecessor_is_waited_for(run):

@@ -157,7 +157,7 @@ def test_one_successor_waits_at_a_time(tmp_path, directory, run):
 
 
 def test_a_successor_whose_predecessor_connects_again_leaves(tmp_path, directory, run):
-    """That one had lost its connection and heard of nobody; waiting for it to leave would mean to wait deaf."""
+    """That one had lost its connection and heard of nobody; waiting for it to leave would be in vain."""
 
     async def scenario():
         async with FakeAri() as server, daemon(tmp_path, server.url, directory) as old:
