@@ -142,6 +142,9 @@ def _show_channel(pbx: Asterisk, shown: dict[str, Any]) -> None:
     if channel is None:
         channel = Channel(shown["id"], shown["name"], "", "", "", 0)
         pbx.channels[channel.id] = channel
+    if channel.own_snapshot is None or channel.own_snapshot["creationtime"] != shown["creationtime"]:
+        # A masquerade (refer_replaces) gives a living channel another creation: a monitor that did not hear of it
+        # before the gap cannot know that it is the same call.
         pbx.ever.append((pbx.script, channel.id, shown["creationtime"], channel.name))
     channel.own_snapshot = shown
     if shown["dialplan"]["app_name"] == "MixMonitor":

@@ -383,3 +383,14 @@ class NoControl:
 
     async def close(self) -> None:
         """Do nothing."""
+
+
+class NoWatch:
+    """In the place of the watch over Asterisk's queues: here they have no length."""
+
+    def __init__(self, *_parts: Any) -> None:
+        """Take what the watch takes."""
+
+    async def run(self) -> None:
+        """Look at nothing, for ever."""
+        await asyncio.get_running_loop().create_future()

@@ -49,6 +49,7 @@ from tests.simulation.recordings import Recording, list_fit, play_recording
 from tests.simulation.stand_ins import (
     Disk,
     NoControl,
+    NoWatch,
     ProcessFiles,
     VirtualJournal,
     VirtualLock,
@@ -386,6 +387,7 @@ def _installed(world: World) -> Iterator[None]:
         (wiring, "Journal", journal),
         (wiring, "StateLock", VirtualLock),
         (wiring, "ControlServer", NoControl),
+        (wiring, "PbxWatch", NoWatch),
         (wiring, "wait_for_ari", answers_at_once),
         (wiring, "wait_for_ami", answers_at_once),
         (wiring, "CoreLoop", partial(CoreLoop, clock=unix_time)),
@@ -425,7 +427,7 @@ def _log_of(world: World) -> Iterator[None]:
 
     def keep(_logger: Any, method: str, event: dict[str, Any]) -> Any:
         if method in {"error", "exception"}:
-            world.alarms.append({"at": world.loop.time(), **event})
+            world.alarms.append({"at": world.loop.time(), "method": method, **event})
         world.note(f"{method}: {event}")
         raise structlog.DropEvent
 
