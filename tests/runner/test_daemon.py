@@ -166,7 +166,7 @@ def test_an_unusable_directory_ends_it_with_2(tmp_path, run):
 
 def test_an_unusable_outbox_ends_it_with_1(tmp_path, directory, run):
     """Its supervisor starts it again; the log names the file."""
-    (tmp_path / "outbox.db").write_text("no database " * 100)
+    (tmp_path / "outbox.db").mkdir()
 
     async def scenario():
         async with daemon(tmp_path, "http://127.0.0.1:1", directory) as process:
@@ -174,7 +174,7 @@ def test_an_unusable_outbox_ends_it_with_1(tmp_path, directory, run):
 
     status, line = run(scenario())
     assert status == 1
-    assert "outbox.db: file is not a database" in line["reason"]
+    assert "outbox.db: unable to open database file" in line["reason"]
 
 
 def test_a_part_that_fails_ends_it_with_1(tmp_path, directory, rabbit, vhost, run):
