@@ -6,9 +6,9 @@ The leader delivers and announces what the other one must know to go on from the
 is used, and what is delivered (`reign`). The other one keeps its outbox up to date by that (`ledger`), so that it holds
 just what is still to be published when it takes over (`listener` hears). `member` joins these.
 
-In the daemon `PairedSink` stands in the place of the `Broker`, which it makes itself for each leadership (see `wiring`).
-It must be started after the outbox is open and before the outbox takes messages that were decided after the last stop
-(a replay of the journal), since it is the ledger that keeps out what the other member has delivered meanwhile.
+In the daemon `PairedSink` stands in the place of the `Broker`, which it makes itself for each leadership. It must
+be started after the outbox is open and before the outbox takes messages that were decided after the last stop (a replay
+of the journal), since it is the ledger that keeps out what the other member has delivered meanwhile.
 """
 
 from __future__ import annotations

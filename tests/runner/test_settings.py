@@ -82,6 +82,13 @@ def test_every_fault_is_named_with_source_and_field(file, monkeypatch):
     ]
 
 
+def test_a_member_must_be_one_of_the_members(file):
+    """What is wrong with the two together is told at the member."""
+    path = file('[arimonitor.pair]\nmember = "c"\nmembers = ["a", "b"]\n')
+    assert faults(path) == [f"{path}: pair.member: c is not one of pair.members: a, b"]
+    assert load_settings(path, {"pair.members": "b,c"}).settings.pair.member == "c"
+
+
 def test_an_overruled_value_is_no_fault(file):
     """What the command line replaces does not matter any more."""
     path = file("[arimonitor.broker]\nwindow = 0\n")
