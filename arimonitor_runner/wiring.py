@@ -267,9 +267,10 @@ class _Daemon:
         outbox = Outbox(
             settings.outbox.path,
             synchronous=settings.outbox.sync,
+            rows_max=settings.outbox.rows_max,
             needs_vhost=self._is_broker(),
             on_failure=self._fail,
-            on_trouble=_tell_of_trouble("outbox"),
+            on_trouble=_tell_of_outbox,
         )
         await outbox.open()
         stack.push_async_callback(outbox.close)
@@ -292,7 +293,7 @@ class _Daemon:
         return recovered, mark
 
     async def _open_journal(self, stack: AsyncExitStack, *, first_position: int) -> Journal:
-        journal = Journal(self.settings.journal.folder, self.settings.journal, on_trouble=_tell_of_trouble("journal"))
+        journal = Journal(self.settings.journal.folder, self.settings.journal, on_trouble=_tell_of_journal)
         await journal.open(first_position=first_position)
         stack.push_async_callback(journal.close)
         return journal
@@ -424,16 +425,18 @@ class _Daemon:
             self.failure.set_exception(error)
 
 
-def _tell_of_trouble(what: str) -> Callable[[str | None], None]:
-    """Tell an operator that a file cannot be written, and when it can again."""
+def _tell_of_journal(trouble: str | None) -> None:
+    if trouble is None:
+        _log.info("the journal can be written again")
+    else:
+        _log.error("the journal cannot be written: events wait in memory", reason=trouble)
 
-    def tell(trouble: str | None) -> None:
-        if trouble is None:
-            _log.info(f"the {what} can be written again")
-        else:
-            _log.error(f"the {what} cannot be written: events wait in memory until it can", reason=trouble)
 
-    return tell
+def _tell_of_outbox(trouble: str | None) -> None:
+    if trouble is None:
+        _log.info("the outbox can be written again")
+    else:
+        _log.error("the outbox cannot be written: events and messages wait in memory", reason=trouble)
 
 
 def _crashed(part: asyncio.Future[None]) -> bool:
