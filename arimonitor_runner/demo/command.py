@@ -139,6 +139,7 @@ async def _follow(watch: _Watch, settings: Settings) -> ExitStatus:
     await asyncio.wait({daemon, over}, return_when=asyncio.FIRST_COMPLETED)
     watch.was_stopped = stop.is_set()
     over.cancel()
+    watch.is_over = True
     stop.set()
     return await daemon
 
@@ -169,6 +170,8 @@ class _Watch(Observer):
     """Every message is written here, one a line."""
     screen: Screen | None = None
     was_stopped: bool = False
+    is_over: bool = False
+    """The daemon is being stopped: that it then hears no more is no news."""
     bodies: list[bytes] = Factory(list)
     _monitor: Monitor | None = None
     _events: int = 0
@@ -182,7 +185,7 @@ class _Watch(Observer):
     def handled(self, item: Input, effects: Sequence[Effect]) -> None:  # noqa: ARG002  # the Observer's signature
         """Count events, and say when the connection goes and comes."""
         self._events += isinstance(item, AriEventReceived)
-        if isinstance(item, ConnectionLost):
+        if isinstance(item, ConnectionLost) and not self.is_over:
             self._show("connection", {"is": "lost: Asterisk's calls go on unseen"})
         elif isinstance(item, ConnectionRestored) and self.bodies:
             self._show("connection", {"is": "back: what happened meanwhile is found out"})
