@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 import structlog
-from attrs import asdict, define
+from attrs import asdict, define, frozen
 
 from arimonitor_core.effects import Diagnostic, Effect, PrintEvent, PublishMessage
 from arimonitor_core.inputs import DeadlineReached, Input
@@ -55,8 +55,8 @@ class Store(Protocol):
 class Journal(Protocol):
     """What the loop needs of the journal."""
 
-    async def append(self, records: Sequence[Input]) -> int:
-        """Write inputs down; gives the position of the last one."""
+    def append(self, records: Sequence[Input]) -> Awaitable[int]:
+        """Write inputs down, beginning at once; gives the position of the last one."""
         ...
 
 
@@ -87,6 +87,15 @@ class Appended(Protocol):
     def conflicting(self) -> Sequence[str]:
         """message_ids that were there with another body."""
         ...
+
+
+@frozen
+class _Batch:
+    """Inputs on their way through the journal to the core."""
+
+    inputs: Sequence[Input]
+    position: asyncio.Future[int]
+    """Done when they are written down: journal position of the last one."""
 
 
 @define
@@ -182,6 +191,7 @@ class CoreLoop:
         self._default_vhost = default_vhost
         self._observers = tuple(observers)
         self._on_print = on_print
+        self._upcoming: _Batch | None = None
         self._commit: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._checkpoint_at = clock() + checkpoints.first_s if checkpoints is not None else float("inf")
@@ -204,16 +214,18 @@ class CoreLoop:
         """Handle inputs as they come and deadlines as they pass, until `stop`. Do not cancel it: it holds messages."""
         try:
             while not self._is_stopping:
-                await self._handle(await self._next_batch())
+                await self._handle(self._upcoming or self._write(await self._next_inputs()))
                 if self._is_checkpoint_due():
                     await self._checkpoint()
                 # With inputs always waiting nothing above suspends, and the reader must have its turn.
                 await asyncio.sleep(0)
-            while batch := self._queue.take(BATCH_MAX):
+            while batch := self._upcoming or self._write(self._queue.take(BATCH_MAX)):
                 await self._handle(batch)
             if self._checkpoints is not None and self.position:
                 await self._checkpoint()
         finally:
+            if self._upcoming is not None:
+                self._upcoming.position.cancel()  # it failed, and nobody else will hear how that went
             await self._committed()
             await self._kept()
 
@@ -231,7 +243,7 @@ class CoreLoop:
         self._queue.wake()
         return await asked
 
-    async def _next_batch(self) -> Sequence[Input]:
+    async def _next_inputs(self) -> Sequence[Input]:
         """Wait for inputs; a deadline counts only when none waits, because an input deals with it as well."""
         while not (batch := self._queue.take(BATCH_MAX)) and not self._is_stopping and not self._asked:
             due = self._core.next_deadline()
@@ -246,13 +258,20 @@ class CoreLoop:
                     await self._queue.wait()
         return batch
 
-    async def _handle(self, batch: Sequence[Input]) -> None:
-        """Write a batch down, run it through the core and see to its effects."""
-        if not batch:
+    def _write(self, inputs: Sequence[Input]) -> _Batch | None:
+        """Begin to write inputs down; None where there are none."""
+        return _Batch(inputs, asyncio.ensure_future(self._journal.append(inputs))) if inputs else None
+
+    async def _handle(self, batch: _Batch | None) -> None:
+        """Wait until a batch is written down, run it through the core and see to its effects."""
+        if batch is None:
             return
-        position = await self._journal.append(batch)
+        self._upcoming = None
+        position = await batch.position
+        # The journal's thread writes the next inputs down while the core is busy with these.
+        self._upcoming = self._write(self._queue.take(BATCH_MAX))
         messages: list[PublishMessage] = []
-        for item in batch:
+        for item in batch.inputs:
             effects = self._decide(item)
             for effect in effects:
                 if isinstance(effect, PublishMessage):
@@ -262,7 +281,7 @@ class CoreLoop:
             for observer in self._observers:
                 observer.handled(item, effects)
         self.position = position
-        self.counts.inputs += len(batch)
+        self.counts.inputs += len(batch.inputs)
         self.counts.batches += 1
         if messages:
             await self._committed()

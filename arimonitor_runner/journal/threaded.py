@@ -38,8 +38,8 @@ class _Job:
 class Journal:
     """The journal of one daemon.
 
-    An `append` returns when its records are written (and forced to disk, where `sync` is each). While the disk refuses
-    them it does not return: the same records are tried again, for ever, until they are written or `close` is called.
+    An `append` is done when its records are written (and forced to disk, where `sync` is each). While the disk refuses
+    them it is not: the same records are tried again, for ever, until they are written or `close` is called.
     """
 
     def __init__(
@@ -90,16 +90,15 @@ class Journal:
         """Position of the last record written; one less than the first position where none was."""
         return self._opened().position
 
-    async def append(self, records: Sequence[Input]) -> int:
-        """Write records, all or none; returns the position of the last.
+    def append(self, records: Sequence[Input]) -> asyncio.Future[int]:
+        """Write records, all or none, beginning at once; to be awaited for the position of the last.
 
-        Raises:
+        Raises, at once or when it is awaited:
             JournalError: the journal is closed, or was before the disk took the records.
             RecordError: an input has a time that no record can hold; nothing was written.
         """
         writer = self._opened()
-        result: int = await self._submit(lambda: self._append(writer, records))
-        return result
+        return self._submit(lambda: self._append(writer, records))
 
     async def close(self) -> None:
         """Write what was asked for, sync and close.
