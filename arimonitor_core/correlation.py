@@ -63,7 +63,7 @@ def _enter_ai(book: CallBook, snapshot: ChannelSnapshot, channel: Channel, at_ms
     if snapshot.state == "Up" and not called and endpoint_of_channel(snapshot.name) in book.directory.endpoints:
         call = book.begin(snapshot, channel, snapshot.dialplan.exten, at_ms)
         if call is not None:
-            book.ring(call, at_ms)
+            book.ring(call, call.created_ms if book.unseen else at_ms, at_ms)
             book.answer(call, None, at_ms, at_ms)
 
 

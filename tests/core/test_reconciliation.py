@@ -253,6 +253,16 @@ def test_a_caller_whom_nothing_rings_for_is_followed_untold() -> None:
     assert [call.origin for call in scene.monitor.active_calls()] == ["1121", "1123"]
 
 
+def test_an_ai_entry_that_talks_at_the_reconnect_is_adopted_with_its_answer() -> None:
+    """It rang from its creation on; when it answered nobody knows, so it is now."""
+    scene = Scene()
+    caller = scene.phone("1121", "94")
+    caller.state = "Up"
+    scene.wait(3)
+    scene.restored([caller])
+    assert (scene.statuses, scene.said[-1]["ringduration"]) == (["open", "oncall"], 3)
+
+
 def test_a_click_to_call_through_a_local_channel_is_adopted() -> None:
     """Its `;1` dials by itself; its own phone is the one that talks with the other half."""
     scene = Scene()
