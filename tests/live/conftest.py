@@ -6,12 +6,15 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from attrs import define, field
 
 from tests.live.evening import Evening, spend
-from tests.live.lab import FIXTURES, Pair
+from tests.live.kills import Fault
+from tests.live.lab import FIXTURES, Pair, load
+from tests.live.trials import Evidence, try_out
 from tests.runner.rabbit import RabbitNode, shared_node
 
 VERSIONS = (22, 16)
@@ -49,13 +52,14 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
 
 @define
 class Site:
-    """A running pair, a directory for it, and the evenings spent there."""
+    """A running pair, a directory for it, and the evenings and trials spent there."""
 
     pair: Pair
     rabbit: RabbitNode
     folder: Path
     vhosts: list[str]
     _evenings: dict[str, Evening] = field(factory=dict)
+    _trials: dict[str, Evidence] = field(factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -68,6 +72,16 @@ class Site:
             folder = self.folder / name
             self._evenings[name] = asyncio.run(spend(self.pair, self.rabbit, self.directory, self.vhosts, name, folder))
         return self._evenings[name]
+
+    def trial(self, name: str, fault: Fault, count: int) -> Evidence:
+        """The evidence of a fault that struck so many times, which happens the first time that somebody asks."""
+        if name not in self._trials:
+            trying = try_out(
+                self.pair, self.rabbit, self.directory, self.vhosts, self.folder / name,
+                name=name, strike=fault.strike, count=count, seed=count, through_proxy=fault.through_proxy,
+            )  # fmt: skip
+            self._trials[name] = asyncio.run(trying)
+        return self._trials[name]
 
 
 @pytest.fixture(scope="session", params=PAIRS)
@@ -83,6 +97,18 @@ def site(
         yield Site(pair, rabbit, folder, make_directory(folder / "directory", rabbit))
     finally:
         pair.stop()
+
+
+@pytest.fixture
+def judge(site: Site) -> ModuleType:
+    """The lab's judge, which compares messages with CEL, CDR and the scenario's script; with this site's directory."""
+    loaded = load("judge")
+    types, vhosts = loaded.read_directory(site.directory)
+    loaded.TYPES.clear()
+    loaded.VHOSTS.clear()
+    loaded.TYPES.update(types)
+    loaded.VHOSTS.update(vhosts)
+    return loaded
 
 
 def make_directory(folder: Path, rabbit: RabbitNode) -> list[str]:

@@ -12,7 +12,7 @@ from arimonitor_core.inputs import ConnectionLost
 from arimonitor_core.records import decode_record
 from tests.live.conftest import VERSIONS, on
 from tests.live.evening import APPLICATION
-from tests.live.lab import ARI_PASSWORD, READER, build, load
+from tests.live.lab import ARI_PASSWORD, READER, build
 from tests.runner.processes import Process, daemon_arguments
 from tests.runner.replays import messages_of
 
@@ -24,18 +24,6 @@ def read_log(evening):
     """The recorder's log, as the lab packed it."""
     path = evening.folder / f"{evening.name}.ndjson.gz"
     return [decode_record(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-
-
-@pytest.fixture
-def judge(site):
-    """The lab's judge, which compares messages with CEL, CDR and the scenario's script; with this site's directory."""
-    loaded = load("judge")
-    types, vhosts = loaded.read_directory(site.directory)
-    loaded.TYPES.clear()
-    loaded.VHOSTS.clear()
-    loaded.TYPES.update(types)
-    loaded.VHOSTS.update(vhosts)
-    return loaded
 
 
 def verdict(judge, evening, monkeypatch):

@@ -10,11 +10,9 @@ import pytest
 
 from tests.live.evening import Evening, Hands, play
 from tests.live.lab import ARI_PASSWORD, ARI_USER
-from tests.live.test_daemon_live import TWENTY_CALLS, by_call, judge, verdict
+from tests.live.test_daemon_live import TWENTY_CALLS, by_call, verdict
 from tests.runner.processes import Process, daemon_arguments
 from tests.runner.waiting import until
-
-__all__ = ["judge"]
 
 LEADS = "this member leads: it publishes from now on"
 ON_22 = pytest.param((22, "channelvars"), marks=pytest.mark.xdist_group("asterisk-22"), id="22-channelvars")
