@@ -31,6 +31,14 @@ class FileOperations:
         """Force a file's contents, and its size, to disk."""
         os.fdatasync(descriptor)
 
+    def sync_file(self, path: Path) -> None:
+        """Force to disk what another process wrote."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def sync_folder(self, folder: Path) -> None:
         """Force a folder's entries to disk: that a file is there, and under this name."""
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

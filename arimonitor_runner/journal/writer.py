@@ -14,7 +14,7 @@ from attrs import define
 from arimonitor_core.inputs import Input
 from arimonitor_runner.journal import format as fmt
 from arimonitor_runner.journal.files import FILE_OPERATIONS, FileOperations, set_aside
-from arimonitor_runner.journal.segments import segment_path
+from arimonitor_runner.journal.segments import list_segments, segment_path
 from arimonitor_runner.settings import JournalSettings
 
 _FLUSH: Final = zstandard.COMPRESSOBJ_FLUSH_BLOCK
@@ -75,8 +75,13 @@ class JournalWriter:
         files: FileOperations = FILE_OPERATIONS,
         now: Callable[[], float] = time.time,
     ) -> JournalWriter:
-        """Make the folder where there is none. Raises OSError."""
+        """Make the folder where there is none, and see that what it holds is on disk. Raises OSError."""
         files.make_folder(folder)
+        if settings.sync != "never":
+            # A daemon that was killed had not synced its last records. What comes now builds on them: a power cut must
+            # not take them from the middle.
+            for segment in list_segments(folder)[-1:]:
+                files.sync_file(segment.path)
         return cls(folder, settings, first_position, files=files, now=now)
 
     @property

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from arimonitor_core.inputs import AriEventReceived, Input
 from arimonitor_runner.journal import JournalWriter, find_end, list_segments
+from arimonitor_runner.settings import JournalSettings
 from tests.runner.journals import SETTINGS, FailingFiles, build_events, comparable, read_all, write_journal
 
 EACH = evolve(SETTINGS, sync="each")
@@ -216,3 +217,25 @@ def test_a_killed_daemon_leaves_every_append_that_had_returned(tmp_path: Path) -
         assert {(problem.kind, problem.lost) for problem in problems} <= {("torn", None)}
         first = find_end(tmp_path).position + 1
         assert first == last + 1
+
+
+@pytest.mark.parametrize(("settings", "synced"), [(EACH, 1), (INTERVAL, 1), (evolve(SETTINGS, sync="never"), 0)])
+def test_what_a_killed_daemon_left_is_forced_to_disk_before_anything_follows(
+    tmp_path: Path, settings: JournalSettings, synced: int
+) -> None:
+    """A power cut later on could take it from the middle of the journal otherwise."""
+
+    class Watching(FailingFiles):
+        """Remembers which files of others were synced."""
+
+        paths: list[Path] = []  # noqa: RUF012  # of this test alone
+
+        def sync_file(self, path: Path) -> None:
+            """Note it."""
+            super().sync_file(path)
+            self.paths.append(path)
+
+    write_journal(tmp_path, build_events(3))
+    write_journal(tmp_path, build_events(3), first_position=4)
+    JournalWriter.open(tmp_path, settings, 7, files=Watching()).close()
+    assert Watching.paths == [segment.path for segment in list_segments(tmp_path)][1:] * synced

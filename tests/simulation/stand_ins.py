@@ -119,6 +119,13 @@ class ProcessFiles:
         self._disk.synced[path] = self._disk.sizes[path]
         self._process.step()
 
+    def sync_file(self, path: Path) -> None:
+        """As `FileOperations.sync_file`."""
+        self._process.step()
+        if path in self._disk.sizes:
+            self._disk.synced[path] = self._disk.sizes[path]
+        self._process.step()
+
     def sync_folder(self, folder: Path) -> None:
         """From here on its files have their names."""
         self._process.step()
