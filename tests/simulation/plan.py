@@ -12,6 +12,8 @@ from typing import Literal
 
 from attrs import Factory, define
 
+SLOW_FACTOR = 50
+"""So many times slower than usual is a disk now and then."""
 END_OF_TROUBLE_S = 40.0
 """From then on nothing goes wrong any more."""
 
@@ -73,10 +75,14 @@ def make_plan(seed: int) -> Plan:
     )
     for share, make in _TROUBLES.values():
         if random.random() < share:
-            at = random.uniform(0.5, END_OF_TROUBLE_S - 8)
             for _ in range(random.choice((1, 1, 2))):
-                plan.actions.append((at, make(random)))
-                # Another time, or on the heels of the first.
-                at = random.choice((at + 10 ** random.uniform(-3, 0), random.uniform(0.5, END_OF_TROUBLE_S - 8)))
+                plan.actions.append((_choose_time(random, plan), make(random)))
     plan.actions.sort()
     return plan
+
+
+def _choose_time(random: Random, plan: Plan) -> float:
+    """Some time, or on the heels of another trouble."""
+    if plan.actions and random.random() < 0.35:
+        return random.choice(plan.actions)[0] + 10 ** random.uniform(-3, 0)
+    return random.uniform(0.5, END_OF_TROUBLE_S - 8)

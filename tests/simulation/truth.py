@@ -92,7 +92,13 @@ class Truth:
         self.transfers.append({"kind": kind, "by": by, "to": to, "at": at_ms / 1000})
 
     def _tell(self, status: str, callstatus: int, **fields: Any) -> None:
-        body = {"channelstatus": status, "callstatus": callstatus, "origin": self.origin, "destiny": self.destiny}
+        body = {
+            "accuracy": "exact",
+            "channelstatus": status,
+            "callstatus": callstatus,
+            "origin": self.origin,
+            "destiny": self.destiny,
+        }
         if self.group:
             body["ringgroup"] = self.group
         if self.transfers:

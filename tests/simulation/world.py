@@ -43,7 +43,7 @@ from tests.simulation import scenarios
 from tests.simulation.asterisk import Asterisk
 from tests.simulation.clock import BEGINNING
 from tests.simulation.network import HttpServer, VirtualRest, open_websocket
-from tests.simulation.plan import END_OF_TROUBLE_S, Plan
+from tests.simulation.plan import END_OF_TROUBLE_S, SLOW_FACTOR, Plan
 from tests.simulation.rabbit import Rabbit, VirtualSession
 from tests.simulation.recordings import Recording, list_fit, play_recording
 from tests.simulation.stand_ins import (
@@ -117,6 +117,8 @@ class World:
     decided: list[PublishMessage] = Factory(list)
     alarms: list[dict[str, Any]] = Factory(list)
     """What the daemons logged as errors."""
+    ends: list[float] = Factory(list)
+    """When daemons and AMQP connections ended."""
     recordings: list[Recording] = Factory(list)
     first_endpoints: bytes = b"[]"
     """GET /endpoints, when the first daemon is started."""
@@ -138,12 +140,16 @@ class World:
         phones = [number for number in endpoints if number not in sleepers]
         self.stage = scenarios.Stage(self.pbx, self._stream("calls"), lab(), phones, sleepers)
         self._threads = self._stream("threads")
-        loop.thread_delay_s = lambda: self._threads.random() * plan.thread_s
+        loop.thread_delay_s = self._thread_delay_s
         self.settings = self._make_settings()
 
     def _stream(self, name: str) -> Random:
         """Random numbers of one part: what another part does with its own changes nothing here."""
         return Random(f"{self.seed} {name}")
+
+    def _thread_delay_s(self) -> float:
+        slow = SLOW_FACTOR if self._threads.random() < 0.03 else 1
+        return slow * self._threads.random() * self.plan.thread_s
 
     def _make_settings(self) -> Settings:
         plan = self.plan
@@ -269,6 +275,7 @@ class World:
         return self.loop.time() - self._full_until < 1.0
 
     def _on_end(self, daemon: Daemon, how: str) -> None:
+        self.ends.append(self.loop.time())
         self.note(f"{daemon.process.name} {how} after {daemon.process.steps} steps")
         self.loop.call_outside(self.random.choice((0.01, 0.5, 5.0)), self._keep_alive)
 
@@ -338,12 +345,13 @@ class World:
 
     def drop_rabbit(self) -> None:
         """All AMQP connections break."""
+        self.ends.append(self.loop.time())
         self.rabbit.drop()
 
     def take_rabbit_down(self, for_s: str) -> None:
         """The broker is away for a while."""
         self.rabbit.is_down = True
-        self.rabbit.drop()
+        self.drop_rabbit()
         self.loop.call_later(float(for_s), lambda: setattr(self.rabbit, "is_down", False))
 
     def block_rabbit(self, for_s: str) -> None:
