@@ -11,7 +11,15 @@ import pytest
 
 from tests.live.conftest import VERSIONS
 from tests.live.kills import FAULTS
-from tests.live.verdicts import compare_events, count, find_contradictions, judge_messages, read_recorded
+from tests.live.verdicts import (
+    compare_events,
+    compare_with_unbroken,
+    count,
+    count_events,
+    find_contradictions,
+    judge_messages,
+    read_recorded,
+)
 
 IS_FULL = os.environ.get("ARIMONITOR_FAULTS") == "full"
 
@@ -26,6 +34,8 @@ TRIALS = [
     # Only Asterisk 22 is known to suffer from connections that break.
     if version == 22 or fault != "disconnects"
 ]
+HANDOVERS = [trial for trial in TRIALS if trial.values[1] == "handovers"]
+
 # Both are fixtures of the session, and so a trial takes place once for all tests that look at it.
 with_each_fault = pytest.mark.parametrize(("site", "fault"), TRIALS, indirect=True)
 
@@ -62,6 +72,14 @@ def test_every_event_that_could_be_heard_is_journaled_once(evidence):
     """Event by event as a recorder heard them whose connection held."""
     assert compare_events(evidence.journal, read_recorded(evidence)) == []
     assert evidence.problems == []
+
+
+@pytest.mark.parametrize(("site", "fault"), HANDOVERS, indirect=True)
+def test_handed_over_the_daemon_tells_what_an_unbroken_one_tells(evidence, site):
+    """Byte for byte what the log of a recorder leads to that was connected all the time, and not one event less."""
+    assert compare_with_unbroken(evidence, site.directory) == []
+    recorded = read_recorded(evidence)
+    assert count_events(evidence.journal) == count_events(recorded)
 
 
 @with_each_fault

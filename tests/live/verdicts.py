@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +20,7 @@ from arimonitor_core.records import decode_record
 from arimonitor_runner.settings import LEAN_EVENTS
 from tests.live.trials import Evidence
 from tests.runner.rabbit import Delivered
+from tests.runner.replays import messages_of
 
 BLUR_S = 0.1
 """Between an event's own time and that of the CEL record of the same."""
@@ -87,8 +90,8 @@ def compare_events(journal: Sequence[Input], recorded: Sequence[Input]) -> list[
     """What the journal lacks of the recorder's log while the daemon was connected, and what it has twice."""
     wrong = []
     known = [event for event in map(read_event, recorded) if event is not None]
-    journaled = Counter(event.text for _, heard in split_connections(journal) for event in heard)
     truly = Counter(event.text for event in known)
+    journaled = count_events(journal)
     wrong += [f"journaled {count} times: {text}" for text, count in journaled.items() if count > truly[text]]
     of_channel = defaultdict(list)
     for event in known:
@@ -101,6 +104,11 @@ def compare_events(journal: Sequence[Input], recorded: Sequence[Input]) -> list[
         wrong += [f"not journaled: {e.text}" for e in known if begin < e.at < end and e.text not in texts]
         wrong += _find_holes(heard, of_channel)
     return wrong
+
+
+def count_events(inputs: Iterable[Input]) -> Counter[str]:
+    """Each event of a channel, and how often it is there."""
+    return Counter(event.text for event in map(read_event, inputs) if event is not None)
 
 
 def _find_holes(heard: Sequence[Heard], of_channel: dict[str, list[str]]) -> Iterator[str]:
@@ -132,6 +140,29 @@ def find_contradictions(evidence: Evidence) -> list[str]:
     for _, properties, body in evidence.delivered:
         bodies[properties.message_id].add(body)
     return [f"{message_id}: {found}" for message_id, found in bodies.items() if len(found) > 1]
+
+
+def compare_with_unbroken(evidence: Evidence, directory: Path) -> list[str]:
+    """Where the daemon's messages of calls differ, byte for byte, from what the recorder's log leads to.
+
+    Two monitors may see calls begin in another order and number them so; all else is the same.
+    """
+    wanted = [(one.message_id, one.body) for one in messages_of(read_recorded(evidence), "pbx", directory=directory)]
+    told = [(message_id, body) for message_id, (_, _, body) in first_deliveries(evidence).items()]
+    mine, unbroken = _by_call(told), _by_call(wanted)
+    return [
+        f"{mine.get(guid)}, unbroken: {unbroken.get(guid)}"
+        for guid in mine.keys() | unbroken
+        if mine.get(guid) != unbroken.get(guid)
+    ]
+
+
+def _by_call(messages: Iterable[tuple[str, bytes]]) -> dict[str, list[tuple[str, bytes]]]:
+    calls = defaultdict(list)
+    for message_id, body in messages:
+        if guid := json.loads(body)["data"].get("guid"):
+            calls[guid].append((message_id, re.sub(rb'"callnumber":\d+', b'"callnumber":0', body)))
+    return dict(calls)
 
 
 def judge_messages(judge: ModuleType, evidence: Evidence) -> list[str]:

@@ -37,10 +37,12 @@ def split(records: list[Input]) -> tuple[dict[str, list], list[dict]]:
     return answers, [json.loads(item.raw) for item in rest if isinstance(item, AriEventReceived)]
 
 
-def messages_of(records: list[Input], server: str, first_callnumber: int = 1) -> list[PublishMessage]:
+def messages_of(
+    records: list[Input], server: str, first_callnumber: int = 1, *, directory: Path = DIRECTORY
+) -> list[PublishMessage]:
     """What a replay makes of the records, until nothing is due any more."""
-    directory = load_directory(DIRECTORY, {}).directory
-    monitor = Monitor(server=server, directory=directory, first_callnumber=first_callnumber)
+    loaded = load_directory(directory, {}).directory
+    monitor = Monitor(server=server, directory=loaded, first_callnumber=first_callnumber)
     effects = [effect for record in records for effect in monitor.handle(record)]
     while (due := monitor.next_deadline()) is not None:
         effects += monitor.handle(DeadlineReached(received_at=due))
