@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
+from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from arimonitor_runner.recordings import Lame, RecordingError, Tags, mp3, wav
 
@@ -90,34 +93,54 @@ def last_words(output: bytes) -> str:
 
 async def _run(command: Sequence[str], lame: Lame) -> None:
     """Run LAME to its end."""
-    try:
-        process = await asyncio.create_subprocess_exec(
+    # A file and no pipe: what a child of LAME's keeps open can make nobody wait.
+    with tempfile.TemporaryFile() as words:
+        try:
+            process = await _start(command, words)
+        except OSError as error:
+            raise RecordingError(f"{lame.program} cannot be run: {error.strerror}") from error
+        try:
+            with suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, lame.nice)
+            async with asyncio.timeout(lame.timeout_s):
+                await process.wait()
+        except TimeoutError:
+            raise RecordingError(f"{lame.program} did not end within {lame.timeout_s:g} s") from None
+        finally:
+            await _end(process)
+        if process.returncode:
+            words.seek(0)
+            raise RecordingError(f"{lame.program} failed ({process.returncode}): {last_words(words.read())}")
+
+
+async def _start(command: Sequence[str], words: IO[bytes]) -> Process:
+    """Start a process; cancelled in the middle of it, end it with all that it has started."""
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            # Nothing else of our environment: it may hold passwords.
+            stderr=words,
             # Where LAME is a script, all that it started ends with it.
             process_group=0,
+            # Nothing else of our environment: it may hold passwords.
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE},
         )
-    except OSError as error:
-        raise RecordingError(f"{lame.program} cannot be run: {error.strerror}") from error
+    )
     try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            await _end(await starting)
+        raise
+
+
+async def _end(process: Process) -> None:
+    """Kill a process and its group, unless it has ended."""
+    if process.returncode is None:
         with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, lame.nice)
-        async with asyncio.timeout(lame.timeout_s):
-            _, words = await process.communicate()
-    except TimeoutError:
-        raise RecordingError(f"{lame.program} did not end within {lame.timeout_s:g} s") from None
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            # Not wait(): this sees the pipe closed as well.
-            await process.communicate()
-    if process.returncode:
-        raise RecordingError(f"{lame.program} failed ({process.returncode}): {last_words(words)}")
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 def _finish(aside: Path, target: Path, wav_seconds: float) -> int:

@@ -197,7 +197,7 @@ def test_a_conversion_that_is_cancelled_is_ended(run, tmp_path):
         await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         assert (tmp_path / ".a.mp3.part").exists()
         process = int((tmp_path / "pid").read_text())
-        assert os.getpriority(os.PRIO_PROCESS, process) == os.nice(0) + 7
+        await until(lambda: os.getpriority(os.PRIO_PROCESS, process) == os.nice(0) + 7)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -206,6 +206,34 @@ def test_a_conversion_that_is_cancelled_is_ended(run, tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
     assert not {".a.mp3.part", "a.mp3"} & set(names(tmp_path))
+
+
+def test_a_conversion_that_is_cancelled_at_any_moment_leaves_no_process(run, tmp_path):
+    """Also in the middle of its start, when nobody has a process to end yet."""
+    settings = program(tmp_path, f"echo $$ >>{tmp_path}/pids; sleep 1000; :")
+    source = write_wav(tmp_path / "a.wav", 0.1)
+
+    def is_gone(group):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    async def story():
+        for moment in range(40):
+            task = asyncio.create_task(lame.convert(source, tmp_path / "a.mp3", TAGS, settings))
+            for _ in range(moment * moment):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        groups = {int(group) for group in (tmp_path / "pids").read_text().split()}
+        assert groups
+        # What is killed is there until init has noticed.
+        await until(lambda: all(is_gone(group) for group in groups))
+
+    run(story())
 
 
 def test_no_password_of_ours_reaches_lame(run, tmp_path, monkeypatch):
