@@ -11,6 +11,8 @@ from attrs import define
 
 from benchmarks.goals import GOALS, Row, format_table
 from benchmarks.pairs import Pair, measure
+from benchmarks.pump import Pump, running_pump
+from tests.runner.rabbit import RabbitNode, shared_node
 
 ROWS = pytest.StashKey[list[Row]]()
 
@@ -77,3 +79,17 @@ class Report:
 def report(benchmark: Any, request: pytest.FixtureRequest) -> Report:
     """Where a benchmark's figures go."""
     return Report(benchmark, request.config.stash[ROWS])
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """A node of the module's own."""
+    with shared_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def pump() -> Iterator[Pump]:
+    """The Asterisk of a module."""
+    with running_pump() as pump:
+        yield pump
