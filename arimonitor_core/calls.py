@@ -70,7 +70,17 @@ class CallBook:
         self.effects.append(diagnostic)
 
     def _tell(self, call: Call, status: str, at_ms: int, ended_ms: int = 0) -> None:
-        self.publish(self.writer.received_call(call, status, at_ms, ended_ms))
+        message = self.writer.received_call(call, status, at_ms, ended_ms)
+        if ended_ms and call.recordings:
+            self._store(call, message.message_id, ended_ms)
+        self.publish(message)
+
+    def _store(self, call: Call, message_id: str, ended_ms: int) -> None:
+        """Its recordings are complete. MixMonitor records the ringing of calls that nobody answers, too."""
+        if call.answered_ms:
+            self.effects.append(self.writer.store_recordings(call, message_id, ended_ms))
+        else:
+            self.statistics.diagnostics["unanswered-recording"] += len(call.recordings)
 
     def update(self, call: Call, update: str, at_ms: int) -> None:
         """Tell of a change in a call that goes on, where the operator wants to hear of such."""

@@ -14,7 +14,7 @@ class PublishMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     vhost: str
     """RabbitMQ virtual host; empty where no number of the call belongs to a client."""
     type: str
-    """`operation.type`: received-call, push, endpoint-status, call-update."""
+    """`operation.type`: received-call, push, endpoint-status, call-update, recording."""
     routing_key: str
     """`<type>.<channelstatus>` or `<type>`."""
     message_id: str
@@ -27,6 +27,39 @@ class PublishMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The call's number; 0 for messages that belong to no call. The highest one must survive a restart."""
     body: bytes
     """The JSON text, UTF-8, without a line end."""
+
+
+class RecordedFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One recording of a call, as the call's message names it."""
+
+    path: str
+    """Of the WAV on the PBX; any text: a channel variable said so."""
+    url: str
+    """What the message calls it."""
+    is_linked: bool
+    """Its URL is the message's `urlfilename` too."""
+
+
+class StoreRecordings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Make the links of an answered call that is over work. Comes directly before the message that holds them.
+
+    Times are milliseconds since the Unix epoch.
+    """
+
+    message_id: str
+    """The message that waits for them."""
+    guid: str
+    callnumber: int
+    vhost: str
+    client: str
+    """Code of the client; empty where no number of the call belongs to one."""
+    origin: str
+    destiny: str
+    created_ms: int
+    answered_ms: int
+    ended_ms: int
+    files: tuple[RecordedFile, ...]
+    """In the order of the message's `recordings`; never empty."""
 
 
 @frozen(kw_only=True)
@@ -49,4 +82,4 @@ class PrintEvent:
     raw: bytes
 
 
-Effect = PublishMessage | Diagnostic | PrintEvent
+Effect = PublishMessage | StoreRecordings | Diagnostic | PrintEvent

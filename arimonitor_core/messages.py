@@ -6,13 +6,14 @@ Names, spelling and order of the wire fields are the web system's: never "correc
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from arimonitor_core.call import Call
 from arimonitor_core.directory import Directory
-from arimonitor_core.effects import PublishMessage
+from arimonitor_core.effects import PublishMessage, RecordedFile, StoreRecordings
 from arimonitor_core.policies import Policies
 from arimonitor_core.values import recording_url, seconds
 
@@ -20,8 +21,15 @@ RECEIVED_CALL: Final = "received-call"
 PUSH: Final = "push"
 ENDPOINT_STATUS: Final = "endpoint-status"
 CALL_UPDATE: Final = "call-update"
+RECORDING: Final = "recording"
 
-EVENT_CODES: Final = {RECEIVED_CALL: "8000", ENDPOINT_STATUS: "8013", PUSH: "8015", CALL_UPDATE: "8016"}
+EVENT_CODES: Final = {
+    RECEIVED_CALL: "8000",
+    ENDPOINT_STATUS: "8013",
+    PUSH: "8015",
+    CALL_UPDATE: "8016",
+    RECORDING: "8017",
+}
 
 OPEN: Final = "open"
 ONCALL: Final = "oncall"
@@ -39,6 +47,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 _CALLNUMBER: Final = re.compile(rb'(?<="callnumber":)\d+')
 """No text can hold what stands before it: its quotes would be escaped."""
+_LINKS: Final = re.compile(rb'"urlfilename":"(?:[^"\\]|\\.)*","recordings":\[(?:"(?:[^"\\]|\\.)*",?)*\]')
+"""The two fields that hold links, which stand together."""
 
 
 class Writer:
@@ -105,12 +115,37 @@ class Writer:
         return data
 
     def _recordings(self, call: Call) -> dict[str, Any]:
-        base = self._policies.audio_base_url
-        first = next((recording.path for recording in call.recordings if recording.own), "")
+        files = self._files(call)
         return {
-            "urlfilename": recording_url(base, first) if first else "",
-            "recordings": [recording_url(base, recording.path) for recording in call.recordings],
+            "urlfilename": next((file.url for file in files if file.is_linked), ""),
+            "recordings": [file.url for file in files],
         }
+
+    def _files(self, call: Call) -> list[RecordedFile]:
+        base = self._policies.audio_base_url
+        linked = next((recording for recording in call.recordings if recording.own), None)
+        return [
+            RecordedFile(recording.path, recording_url(base, recording.path), recording is linked)
+            for recording in call.recordings
+        ]
+
+    def store_recordings(self, call: Call, message_id: str, ended_ms: int) -> StoreRecordings:
+        """What the links in a call's last message need; the call has recordings."""
+        directory = self.directory
+        client = directory.find_client(call.origin) or directory.find_client(call.dialed)
+        return StoreRecordings(
+            message_id=message_id,
+            guid=call.guid,
+            callnumber=call.callnumber,
+            vhost=call.vhost,
+            client=client.code if client is not None else "",
+            origin=call.origin,
+            destiny=call.destiny,
+            created_ms=call.created_ms,
+            answered_ms=call.answered_ms,
+            ended_ms=ended_ms,
+            files=tuple(self._files(call)),
+        )
 
     def push(self, call: Call, endpoint: str, at_ms: int) -> PublishMessage:
         """`push` (8015): wake the app of an offline endpoint that a call waits for."""
@@ -159,6 +194,45 @@ class Writer:
 def renumber(body: bytes, callnumber: int) -> bytes:
     """A message of a call with another callnumber, everything else byte for byte; one of no call stays as it is."""
     return _CALLNUMBER.sub(b"%d" % callnumber, body, count=1)
+
+
+def relink(body: bytes, urlfilename: str, recordings: Sequence[str]) -> bytes:
+    """A closed or FORCECLOSE message with other links, everything else byte for byte."""
+    links = b'"urlfilename":%b,"recordings":%b' % (_encode(urlfilename), _encode(recordings))
+    return _LINKS.sub(lambda _found: links, body, count=1)
+
+
+def recording(
+    *, guid: str, callnumber: int, vhost: str, urlfilename: str, status: str, reason: str, at_ms: int
+) -> PublishMessage:
+    """`recording` (8017): what became of a recording that the call's last message could not tell.
+
+    Args:
+        guid: of its call.
+        callnumber: likewise.
+        vhost: of the call's messages.
+        urlfilename: where it is, or would have been.
+        status: stored-late, stored-elsewhere or lost.
+        reason: why, for a person.
+        at_ms: when that became known, in milliseconds since the Unix epoch.
+    """
+    data = {
+        "guid": guid,
+        "callnumber": callnumber,
+        "urlfilename": urlfilename,
+        "status": status,
+        "reason": reason,
+    }
+    return PublishMessage(
+        vhost=vhost,
+        type=RECORDING,
+        routing_key=RECORDING,
+        message_id=f"{guid}:{RECORDING}:{urlfilename.rpartition('/')[2]}:{status}",
+        ordering_key=guid,
+        timestamp=at_ms // 1000,
+        callnumber=callnumber,
+        body=_body(RECORDING, at_ms, vhost, data),
+    )
 
 
 def _body(kind: str, at_ms: int, vhost: str, data: dict[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from attrs import asdict, define, frozen
 
-from arimonitor_core.effects import Diagnostic, Effect, PrintEvent, PublishMessage
+from arimonitor_core.effects import Diagnostic, Effect, PrintEvent, PublishMessage, StoreRecordings
 from arimonitor_core.inputs import DeadlineReached, Input
 from arimonitor_runner.input_queue import InputQueue
 from arimonitor_runner.sinks import Sink, StoredMessage
@@ -47,8 +47,10 @@ class Core(Protocol):
 class Store(Protocol):
     """What the loop needs of the outbox."""
 
-    async def append(self, messages: Sequence[PublishMessage], *, marks: Mapping[str, int] | None = None) -> Appended:
-        """Commit messages to disk."""
+    async def append(
+        self, effects: Sequence[PublishMessage | StoreRecordings], *, marks: Mapping[str, int] | None = None
+    ) -> Appended:
+        """Commit messages, and what they wait for, to disk."""
         ...
 
 
@@ -71,6 +73,11 @@ class Appended(Protocol):
     @property
     def parked(self) -> Sequence[StoredMessage]:
         """Kept, with nowhere to go."""
+        ...
+
+    @property
+    def waiting(self) -> Sequence[str]:
+        """message_ids that wait for their recordings."""
         ...
 
     @property
@@ -163,6 +170,7 @@ class CoreLoop:
         default_vhost: str = "",
         observers: Sequence[Observer] = (),
         on_print: Callable[[PrintEvent], None] = lambda _event: None,
+        on_recordings: Callable[[], None] | None = None,
     ) -> None:
         """Join the parts.
 
@@ -178,6 +186,7 @@ class CoreLoop:
             default_vhost: vhost of messages that belong to no client.
             observers: told of everything.
             on_print: shows an event to the operator.
+            on_recordings: told that recordings to be stored are in the store; without it none are.
         """
         self._core = core
         self._queue = queue
@@ -191,6 +200,7 @@ class CoreLoop:
         self._default_vhost = default_vhost
         self._observers = tuple(observers)
         self._on_print = on_print
+        self._on_recordings = on_recordings
         self._upcoming: _Batch | None = None
         self._commit: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -205,10 +215,10 @@ class CoreLoop:
         """The counts, by name."""
         return asdict(self.counts)
 
-    async def resume(self, messages: Sequence[tuple[int, PublishMessage]]) -> None:
-        """Store what a crash kept from being stored: messages with the positions of the inputs that caused them."""
-        if messages:
-            await self._publish([message for _, message in messages], messages[-1][0])
+    async def resume(self, effects: Sequence[tuple[int, PublishMessage | StoreRecordings]]) -> None:
+        """Store what a crash kept from being stored: effects with the positions of the inputs that caused them."""
+        if effects:
+            await self._publish([effect for _, effect in effects], effects[-1][0])
 
     async def run(self) -> None:
         """Handle inputs as they come and deadlines as they pass, until `stop`. Do not cancel it: it holds messages."""
@@ -270,12 +280,12 @@ class CoreLoop:
         position = await batch.position
         # The journal's thread writes the next inputs down while the core is busy with these.
         self._upcoming = self._write(self._queue.take(BATCH_MAX))
-        messages: list[PublishMessage] = []
+        lasting: list[PublishMessage | StoreRecordings] = []
         for item in batch.inputs:
             effects = self._decide(item)
             for effect in effects:
-                if isinstance(effect, PublishMessage):
-                    messages.append(effect)
+                if isinstance(effect, PublishMessage | StoreRecordings):
+                    lasting.append(effect)
                 else:
                     self._tell(effect)
             for observer in self._observers:
@@ -283,9 +293,9 @@ class CoreLoop:
         self.position = position
         self.counts.inputs += len(batch.inputs)
         self.counts.batches += 1
-        if messages:
+        if lasting:
             await self._committed()
-            self._commit = asyncio.create_task(self._publish(messages, position), name="commit")
+            self._commit = asyncio.create_task(self._publish(lasting, position), name="commit")
 
     def _decide(self, item: Input) -> Sequence[Effect]:
         """Ask the core. One that fails at an input would fail at it again after every restart: so the loop goes on."""
@@ -302,14 +312,18 @@ class CoreLoop:
         if commit is not None:
             await commit
 
-    async def _publish(self, messages: list[PublishMessage], position: int) -> None:
+    async def _publish(self, effects: list[PublishMessage | StoreRecordings], position: int) -> None:
         """Store, then offer."""
+        if self._on_recordings is None:
+            effects = [effect for effect in effects if isinstance(effect, PublishMessage)]
         if self._default_vhost:
-            messages = [m if m.vhost else msgspec.structs.replace(m, vhost=self._default_vhost) for m in messages]
-        numbers = max(message.callnumber for message in messages)
+            effects = [e if e.vhost else msgspec.structs.replace(e, vhost=self._default_vhost) for e in effects]
+        numbers = max(effect.callnumber for effect in effects)
         marks = {self._callnumber_mark: numbers, self._journal_mark: position}
-        appended = await self._store.append(messages, marks=marks)
+        appended = await self._store.append(effects, marks=marks)
         self._sink.offer(appended.stored)
+        if self._on_recordings is not None and any(isinstance(effect, StoreRecordings) for effect in effects):
+            self._on_recordings()
         for observer in self._observers:
             observer.stored(appended.stored)
         self._count(appended)
@@ -347,7 +361,7 @@ class CoreLoop:
 
     def _count(self, appended: Appended) -> None:
         counts = self.counts
-        counts.messages += len(appended.stored)
+        counts.messages += len(appended.stored) + len(appended.waiting)
         counts.repeated += len(appended.repeated)
         counts.conflicting += len(appended.conflicting)
         counts.without_vhost += len(appended.parked) + len(appended.dropped)

@@ -12,23 +12,24 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 from attrs import Factory, asdict, define
 
-from arimonitor_core.effects import PublishMessage
+from arimonitor_core.effects import PublishMessage, StoreRecordings
 from arimonitor_runner.outbox_file import OutboxError, OutboxUnavailableError
 from arimonitor_runner.outbox_room import ALARM_SHARE, Level, highest_seq, make_room
 from arimonitor_runner.outbox_thread import OutboxThread
+from arimonitor_runner.outbox_waiting import is_held, stored_message
 from arimonitor_runner.sinks import StoredMessage
 
 __all__ = ["MOMENTARY_TYPES", "NO_VHOST", "Appended", "Counts", "Outbox", "OutboxError", "OutboxUnavailableError"]
 
 _INSERT = """
 INSERT INTO messages (message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body, created,
-                      state, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (message_id) DO NOTHING
+                      state, reason, release_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (message_id) DO NOTHING
 """
 
 _READ_PENDING = """
@@ -36,6 +37,9 @@ SELECT seq, vhost, ordering_key, message_id, type, routing_key, timestamp, calln
 WHERE vhost = ? AND seq > ? AND state = 'pending' AND NOT EXISTS (
     SELECT 1 FROM messages AS p
     WHERE p.state = 'parked' AND p.vhost = m.vhost AND p.ordering_key = m.ordering_key AND p.seq < m.seq)
+AND NOT EXISTS (
+    SELECT 1 FROM messages AS w
+    WHERE w.state = 'waiting' AND w.vhost = m.vhost AND w.ordering_key = m.ordering_key AND w.seq < m.seq)
 ORDER BY seq LIMIT ?
 """
 
@@ -62,6 +66,9 @@ _T = TypeVar("_T")
 Screen = Callable[[sqlite3.Connection, PublishMessage], PublishMessage | None]
 """Gives a message as it is to be stored; None: it counts as repeated."""
 
+KeepRecordings = Callable[[sqlite3.Connection, StoreRecordings], float]
+"""Writes down what is to be stored; gives when the message goes out at the latest, in Unix seconds; 0: at once."""
+
 _log = structlog.get_logger()
 
 
@@ -73,6 +80,8 @@ class Appended:
     """To be delivered, in order."""
     parked: list[StoredMessage] = Factory(list)
     """Kept, but without a vhost to go to."""
+    waiting: list[str] = Factory(list)
+    """The message_ids that wait for their recordings."""
     dropped: list[str] = Factory(list)
     """The message_ids that have no vhost to go to and are of no use later."""
     repeated: list[str] = Factory(list)
@@ -125,6 +134,8 @@ class Outbox:
         self.counts_since_start = Counts()
         self.screen: Screen | None = None
         """Looks at each message within the transaction that would store it."""
+        self.keep_recordings: KeepRecordings | None = None
+        """Within that transaction, too; None: recordings are nobody's business, and no message waits for any."""
 
     async def open(self) -> None:
         """Open or make the database. Raises OutboxError."""
@@ -141,20 +152,22 @@ class Outbox:
         """What happened since the start, by name."""
         return asdict(self.counts_since_start)
 
-    async def append(self, messages: Sequence[PublishMessage], *, marks: Mapping[str, int] | None = None) -> Appended:
-        """Store messages, and raise marks, in one transaction. Returns when they are on disk.
+    async def append(
+        self, effects: Sequence[PublishMessage | StoreRecordings], *, marks: Mapping[str, int] | None = None
+    ) -> Appended:
+        """Store messages and what they wait for, and raise marks, in one transaction. Returns when it is on disk.
 
         A message_id that is there already is not stored again (see `Appended`). A mark is a number that only rises.
         """
 
         def work(connection: sqlite3.Connection) -> tuple[Appended, Level | None]:
             appended = Appended()
-            for message in messages:
-                wanted = message if self.screen is None else self.screen(connection, message)
-                if wanted is None:
-                    appended.repeated.append(message.message_id)
-                else:
-                    self._insert(connection, wanted, appended)
+            release_at: dict[str, float] = {}
+            for effect in effects:
+                if isinstance(effect, PublishMessage):
+                    self.insert(connection, effect, appended, release_at.get(effect.message_id, 0.0))
+                elif self.keep_recordings is not None:
+                    release_at[effect.message_id] = self.keep_recordings(connection, effect)
             connection.executemany(_RAISE_MARK, [(f"mark/{name}", str(value)) for name, value in (marks or {}).items()])
             is_due = highest_seq(connection) > self._look_at
             return appended, make_room(connection, self._rows_max) if is_due else None
@@ -174,7 +187,7 @@ class Outbox:
         return await self._submit(work)
 
     async def counts(self) -> dict[str, dict[str, int]]:
-        """How many messages there are, by vhost and state (`pending`, `parked`)."""
+        """How many messages there are, by vhost and state (`pending`, `parked`, `waiting`)."""
 
         def work(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
             counts: dict[str, dict[str, int]] = {}
@@ -215,7 +228,7 @@ class Outbox:
         """Messages to deliver with a `seq` above the given one, in order, at most `limit`."""
 
         def work(connection: sqlite3.Connection) -> list[StoredMessage]:
-            return [_stored(row) for row in connection.execute(_READ_PENDING, (vhost, after_seq, limit))]
+            return [stored_message(row) for row in connection.execute(_READ_PENDING, (vhost, after_seq, limit))]
 
         return await self._submit(work)
 
@@ -257,19 +270,35 @@ class Outbox:
         """Do the work of another part in a transaction. It may be done more than once, each time from the start."""
         return await self._submit(work)
 
-    def _insert(self, connection: sqlite3.Connection, message: PublishMessage, appended: Appended) -> None:
+    def insert(
+        self, connection: sqlite3.Connection, message: PublishMessage, appended: Appended, release_at: float = 0.0
+    ) -> None:
+        """Store one message, within a transaction; with a time it waits until then at the latest."""
+        wanted = message if self.screen is None else self.screen(connection, message)
+        if wanted is None:
+            appended.repeated.append(message.message_id)
+        else:
+            self._insert(connection, wanted, appended, release_at)
+
+    def _insert(
+        self, connection: sqlite3.Connection, message: PublishMessage, appended: Appended, release_at: float
+    ) -> None:
         parked = self._needs_vhost and not message.vhost
         if parked and message.type in MOMENTARY_TYPES:
             appended.dropped.append(message.message_id)
             return
-        state = ("parked", NO_VHOST) if parked else ("pending", "")
+        state = ("parked", NO_VHOST) if parked else ("waiting" if release_at else "pending", "")
         head = (message.message_id, message.vhost, message.ordering_key, message.type, message.routing_key)
-        tail = (message.timestamp, message.callnumber, message.body, time.time(), *state)
+        tail = (message.timestamp, message.callnumber, message.body, time.time(), *state, release_at)
         cursor = connection.execute(_INSERT, head + tail)
         if cursor.rowcount == 0:
             query = "SELECT body = ? FROM messages WHERE message_id = ?"
             (equal,) = connection.execute(query, (message.body, message.message_id)).fetchone()
             (appended.repeated if equal else appended.conflicting).append(message.message_id)
+            return
+        if not parked and (release_at or is_held(connection, message.vhost, message.ordering_key)):
+            if release_at:
+                appended.waiting.append(message.message_id)
             return
         seq = cursor.lastrowid
         assert seq is not None  # noqa: S101  # our own invariant: the INSERT inserted
@@ -306,18 +335,3 @@ class Outbox:
         elif self._is_filling:
             _log.info("the outbox has room again", **counts)
         self._is_filling = level.rows >= self._rows_max * ALARM_SHARE
-
-
-def _stored(row: tuple[Any, ...]) -> StoredMessage:
-    seq, vhost, ordering_key, message_id, kind, routing_key, timestamp, callnumber, body = row
-    return StoredMessage(
-        seq=seq,
-        vhost=vhost,
-        ordering_key=ordering_key,
-        message_id=message_id,
-        type=kind,
-        routing_key=routing_key,
-        timestamp=timestamp,
-        callnumber=callnumber,
-        body=body,
-    )

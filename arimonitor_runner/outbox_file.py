@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _SCHEMA: Final = (
     """
@@ -42,6 +42,80 @@ CREATE TABLE messages (
 _UPGRADES: Final = {
     # What may be dropped when there is no room is found without reading what may not.
     1: ("CREATE INDEX messages_momentary ON messages (seq) WHERE type = 'endpoint-status'",),
+    # A message may wait for its recordings, and these have a ledger of their own (see `recordings.ledger`). What a
+    # column may hold can only be changed by making the table anew; its numbers go on.
+    2: (
+        """
+CREATE TABLE messages_new (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id TEXT NOT NULL UNIQUE,
+    vhost TEXT NOT NULL,
+    ordering_key TEXT NOT NULL,
+    type TEXT NOT NULL,
+    routing_key TEXT NOT NULL,
+    timestamp INTEGER NOT NULL,
+    callnumber INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    created REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'parked', 'waiting')),
+    reason TEXT NOT NULL DEFAULT '',
+    -- Of a waiting one: when it goes out at the latest, in Unix seconds.
+    release_at REAL NOT NULL DEFAULT 0
+) STRICT
+""",
+        """
+INSERT INTO messages_new
+SELECT seq, message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body, created, attempts, state,
+       reason, 0
+FROM messages
+""",
+        "DELETE FROM sqlite_sequence WHERE name = 'messages_new'",
+        "UPDATE sqlite_sequence SET name = 'messages_new' WHERE name = 'messages'",
+        "DROP TABLE messages",
+        "ALTER TABLE messages_new RENAME TO messages",
+        "CREATE INDEX messages_by_vhost ON messages (vhost, seq)",
+        "CREATE INDEX messages_parked ON messages (vhost, ordering_key, seq) WHERE state = 'parked'",
+        "CREATE INDEX messages_waiting ON messages (vhost, ordering_key, seq) WHERE state = 'waiting'",
+        "CREATE INDEX messages_momentary ON messages (seq) WHERE type = 'endpoint-status'",
+        """
+CREATE TABLE recordings (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    guid TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    ordinal INTEGER NOT NULL,
+    is_linked INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    vhost TEXT NOT NULL,
+    client TEXT NOT NULL,
+    callnumber INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    destiny TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    answered_ms INTEGER NOT NULL,
+    ended_ms INTEGER NOT NULL,
+    step TEXT NOT NULL DEFAULT 'found' CHECK (
+        step IN ('found', 'finished', 'converted', 'uploaded', 'verified', 'published', 'given-up')),
+    name TEXT NOT NULL DEFAULT '',
+    server TEXT NOT NULL DEFAULT '',
+    url TEXT NOT NULL,
+    told_url TEXT,
+    wav_bytes INTEGER NOT NULL DEFAULT 0,
+    mp3_bytes INTEGER NOT NULL DEFAULT 0,
+    sha256 TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_try_at REAL NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '',
+    is_kept INTEGER NOT NULL DEFAULT 1,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    UNIQUE (message_id, ordinal)
+) STRICT
+""",
+        "CREATE INDEX recordings_open ON recordings (next_try_at) WHERE step NOT IN ('published', 'given-up')",
+        "CREATE INDEX recordings_by_name ON recordings (name)",
+        "CREATE INDEX recordings_by_path ON recordings (path)",
+    ),
 }
 """By version: the statements that make the next version of it."""
 
@@ -51,7 +125,12 @@ SELECT seq, message_id, vhost, ordering_key, type, routing_key, timestamp, calln
 FROM messages ORDER BY seq
 """
 _READ_BACKWARDS: Final = f"{_READ_FORWARDS} DESC"
-_INSERT_ROW: Final = "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_ROW: Final = """
+INSERT OR IGNORE INTO messages (seq, message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body,
+                                created, attempts, state, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_READ_RECORDINGS: Final = ("SELECT * FROM recordings ORDER BY id", "SELECT * FROM recordings ORDER BY id DESC")
 
 _PASSING: Final = frozenset(
     {
@@ -170,6 +249,11 @@ def _rescue(path: Path) -> None:
                 for row in _readable(damaged, query):
                     with suppress(sqlite3.IntegrityError):  # a row that is not what was written
                         rescued.execute(_INSERT_ROW, row)
+            for query in _READ_RECORDINGS:
+                for row in _readable(damaged, query):
+                    with suppress(sqlite3.IntegrityError, sqlite3.OperationalError):
+                        marks = ", ".join("?" * len(row))
+                        rescued.execute(f"INSERT OR IGNORE INTO recordings VALUES ({marks})", row)  # noqa: S608
         # Numbers go on above all that were ever given, also where the highest one cannot be read: there were never more
         # of them than milliseconds since 1970.
         rescued.execute("DELETE FROM sqlite_sequence")

@@ -45,7 +45,7 @@ class Group:
     vhost: str
     """Empty: of no client."""
     state: str
-    """`pending` or `parked`."""
+    """`pending`, `parked` or `waiting` (for its recordings)."""
     messages: int
     oldest: float
     """When the first of them was stored, in Unix seconds."""

@@ -35,6 +35,9 @@ OTHERS: dict[str, tuple[str, dict[str, type]]] = {
     "call-update": (
         "8016", {"guid": TEXT, "callnumber": WHOLE, "update": TEXT, "destiny": TEXT, "transfer": LIST},
     ),
+    "recording": (
+        "8017", {"guid": TEXT, "callnumber": WHOLE, "urlfilename": TEXT, "status": TEXT, "reason": TEXT},
+    ),
 }  # fmt: skip
 ITEMS: dict[str, dict[str, type]] = {
     "transfer": {"kind": TEXT, "by": TEXT, "to": TEXT, "at": NUMBER},

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from arimonitor_core import messages
+from arimonitor_core.effects import RecordedFile, StoreRecordings
 from arimonitor_core.policies import Policies
+from tests.core.contract import check_message
 from tests.core.events import NOON_MS, Scene
 
 ALWAYS = ["origin", "destiny", "origin_type", "destiny_type", "callnumber", "guid", "channelstatus", "callstatus",
@@ -155,6 +157,7 @@ def test_every_type_has_its_own_code() -> None:
     """Codes are texts."""
     assert messages.EVENT_CODES == {
         "received-call": "8000", "endpoint-status": "8013", "push": "8015", "call-update": "8016",
+        "recording": "8017",
     }  # fmt: skip
 
 
@@ -178,3 +181,105 @@ def test_a_message_with_another_callnumber_is_the_same_in_every_other_byte() -> 
         else:
             assert renumbered == message.body
     assert {message.type for message in scene.messages} == {"received-call", "push", "call-update", "endpoint-status"}
+
+
+def recorded(*paths: str, origin: str = "1121") -> Scene:
+    """An answered call with these recordings."""
+    scene = Scene()
+    caller, callee, room = scene.converse(origin)
+    for path in paths:
+        scene.varset(caller, "MIXMONITOR_FILENAME", path)
+    scene.wait(5)
+    scene.hang_up(room, caller, callee)
+    return scene
+
+
+def stores(scene: Scene) -> list[StoreRecordings]:
+    """What the core asked to be stored."""
+    return [effect for effect in scene.effects if isinstance(effect, StoreRecordings)]
+
+
+def test_the_recordings_of_a_call_are_to_be_stored_directly_before_its_end_is_told() -> None:
+    """With all that the links need."""
+    scene = recorded("/spool/a.wav", "/spool/b.wav")
+    (store,) = stores(scene)
+    assert scene.effects[scene.effects.index(store) + 1] is scene.messages[-1]
+    closed = scene.said[-1]
+    assert (store.message_id, store.guid, store.callnumber) == (
+        scene.messages[-1].message_id, closed["guid"], closed["callnumber"],
+    )  # fmt: skip
+    assert (store.vhost, store.client, store.origin, store.destiny) == ("vila-madalena", "112", "1121", "1122")
+    assert store.created_ms <= store.answered_ms < store.ended_ms == scene.now_ms
+    assert store.files == (
+        RecordedFile("/spool/a.wav", closed["recordings"][0], True),
+        RecordedFile("/spool/b.wav", closed["recordings"][1], False),
+    )
+
+
+def test_a_lost_call_has_its_recordings_stored_too() -> None:
+    """They are there, whoever heard its end."""
+    scene = Scene()
+    caller, _, _ = scene.converse()
+    scene.varset(caller, "MIXMONITOR_FILENAME", "/spool/a.wav")
+    scene.lost()
+    scene.wait(20)
+    scene.restored()
+    assert [store.message_id for store in stores(scene)] == [scene.messages[-1].message_id]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_recording_of_a_call_that_nobody_answered_is_not_stored(lost: bool) -> None:
+    """It holds the ringing; that it was there is counted."""
+    scene = Scene()
+    caller = scene.call("1121", "1122")
+    scene.varset(caller, "MIXMONITOR_FILENAME", "/spool/a.wav")
+    leg = scene.rung(caller, "1122")
+    if lost:
+        scene.lost()
+        scene.restored()
+    else:
+        scene.destroyed(leg)
+        scene.destroyed(caller)
+    assert stores(scene) == []
+    assert scene.monitor.statistics.diagnostics["unanswered-recording"] == 1
+
+
+def test_a_recording_of_no_client_says_so() -> None:
+    """Its code is empty."""
+    scene = Scene()
+    caller, callee, room = scene.converse("999", "888")
+    scene.varset(caller, "MIXMONITOR_FILENAME", "/spool/a.wav")
+    scene.hang_up(room, caller, callee)
+    assert [(store.client, store.vhost) for store in stores(scene)] == [("", "")]
+
+
+def test_a_message_with_other_links_is_the_same_in_every_other_byte() -> None:
+    """Whatever a file or a party is called."""
+    scene = recorded('/spool/"urlfilename":"x",\\.wav', "/spool/b].wav")
+    message = scene.messages[-1]
+    closed = scene.said[-1]
+    body = messages.relink(message.body, "http://a/1.mp3", ["http://a/1.mp3", "http://a/2.mp3"])
+    changed = {"urlfilename": "http://a/1.mp3", "recordings": ["http://a/1.mp3", "http://a/2.mp3"]}
+    assert json.loads(body)["data"] == closed | changed
+    assert messages.relink(body, closed["urlfilename"], closed["recordings"]) == message.body
+    emptied = json.loads(messages.relink(message.body, "", []))["data"]
+    assert (emptied["urlfilename"], emptied["recordings"]) == ("", [])
+    assert messages.relink(messages.relink(message.body, "", []), "", ["x"]) == messages.relink(body, "", ["x"])
+
+
+def test_what_became_of_a_recording_is_told_in_the_order_of_its_call() -> None:
+    """The id names the file and what became of it: a repeat carries the same one."""
+    scene = recorded("/spool/a.wav")
+    (store,) = stores(scene)
+    told = messages.recording(
+        guid=store.guid,
+        callnumber=store.callnumber,
+        vhost=store.vhost,
+        urlfilename="http://audio2.example/a.mp3",
+        status="stored-elsewhere",
+        reason="audio: login refused",
+        at_ms=NOON_MS,
+    )
+    check_message(told)
+    assert told.message_id == f"{store.guid}:recording:a.mp3:stored-elsewhere"
+    assert (told.routing_key, told.timestamp) == ("recording", NOON_MS // 1000)

@@ -15,7 +15,10 @@ import msgspec
 import pytest
 import structlog
 
+from arimonitor_core.effects import RecordedFile, StoreRecordings
+from arimonitor_runner import outbox_file
 from arimonitor_runner.outbox import Outbox, OutboxError
+from arimonitor_runner.outbox_waiting import next_release_at, overdue, release
 
 WRITER = """
 import asyncio, sys
@@ -278,25 +281,113 @@ def test_a_schema_of_another_version_is_refused(outbox_path, run):
         run(Outbox(outbox_path).open())
 
 
-def test_a_file_of_the_first_version_is_upgraded(outbox_path, message, run):
-    """What an older program stored is delivered."""
+def old_file(path, version):
+    """An outbox as an older program left it, with one message of number 7."""
+    path.parent.mkdir()
+    statements = list(outbox_file._SCHEMA)
+    for step in range(1, version):
+        statements += outbox_file._UPGRADES[step]
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("INSERT INTO meta VALUES ('schema', ?), ('mark/callnumber/pbx', '9')", (str(version),))
+        connection.execute(
+            "INSERT INTO messages VALUES (7, 'a:open', 't', 'a', 'received-call', 'received-call.open', 1, 9, x'7b7d',"
+            " 1.5, 3, 'parked', 'returned')"
+        )
+        connection.commit()
 
-    async def fill():
-        async with opened(outbox_path) as outbox:
-            await outbox.append([message("a")])
 
-    run(fill())
-    with sqlite3.connect(outbox_path) as connection:
-        connection.execute("DROP INDEX messages_momentary")
-        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
-    connection.close()
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_older_version_is_upgraded(outbox_path, message, run, version):
+    """What an older program stored is delivered, with its number; numbers and marks go on."""
+    old_file(outbox_path, version)
 
     async def look():
         async with opened(outbox_path) as outbox:
-            return ids(await outbox.read_pending("t", after_seq=0, limit=10))
+            before = await outbox.counts()
+            retried = await outbox.retry_parked("t")
+            stored = (await outbox.append([message("b")])).stored
+            read = await outbox.read_pending("t", after_seq=0, limit=10)
+            return (
+                before,
+                retried,
+                stored[0].seq,
+                [(m.seq, m.message_id) for m in read],
+                await outbox.mark("callnumber/pbx"),
+            )
 
-    assert run(look()) == ["a:open"]
-    assert ("messages_momentary",) in sqlite3.connect(outbox_path).execute("SELECT name FROM sqlite_master").fetchall()
+    assert run(look()) == ({"t": {"parked": 1}}, [7], 8, [(7, "a:open"), (8, "b:open")], 9)
+    with closing(sqlite3.connect(outbox_path)) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")}
+    assert {"messages_momentary", "messages_by_vhost", "messages_parked", "messages_waiting", "recordings"} <= names
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_numbers_go_on_after_an_upgrade_whatever_is_left(outbox_path, message, run, is_empty):
+    """A number that was given once is never given again, even where no message is left."""
+    old_file(outbox_path, 2)
+    if is_empty:
+        with closing(sqlite3.connect(outbox_path)) as connection:
+            connection.execute("DELETE FROM messages")
+            connection.commit()
+
+    async def add():
+        async with opened(outbox_path) as outbox:
+            return (await outbox.append([message("b")])).stored[0].seq
+
+    assert run(add()) == 8
+
+
+def recorded(message, guid, *, files=1):
+    """A closed message and what it waits for."""
+    closed = message(guid, "closed")
+    files = tuple(RecordedFile(f"/spool/{guid}{number}.wav", f"http://a/{guid}{number}.mp3", not number)
+                  for number in range(files))  # fmt: skip
+    body = msgspec.json.encode({"data": {"urlfilename": files[0].url, "recordings": [file.url for file in files]}})
+    store = StoreRecordings(
+        message_id=closed.message_id, guid=guid, callnumber=1, vhost="t", client="112", origin="1121", destiny="1122",
+        created_ms=1000, answered_ms=2000, ended_ms=5000, files=files,
+    )  # fmt: skip
+    return [store, msgspec.structs.replace(closed, body=body)]
+
+
+def test_a_message_that_waits_is_not_delivered_and_holds_back_its_call(outbox_path, message, run):
+    """Released, it has a new number, and what it held back comes after it; other calls go on."""
+
+    async def scenario():
+        async with opened(outbox_path) as outbox:
+            outbox.keep_recordings = lambda _connection, store: store.ended_ms / 1000
+            first = await outbox.append([message("a"), *recorded(message, "a"), message("a", "late"), message("b")])
+            later = await outbox.append([message("a", "later"), message("c")])
+            read = ids(await outbox.read_pending("t", after_seq=0, limit=10))
+            due = await outbox.transact(lambda connection: (overdue(connection, 4.9), overdue(connection, 5.0)))
+            due += (await outbox.transact(next_release_at),)
+            released = await outbox.transact(lambda connection: release(connection, "a:closed", bytes.upper))
+            again = await outbox.transact(lambda connection: release(connection, "a:closed", bytes.upper))
+            after = await outbox.transact(next_release_at)
+            pending = await outbox.read_pending("t", after_seq=0, limit=10)
+            return first, later, read, due, released, again, after, pending
+
+    first, later, read, due, released, again, after, pending = run(scenario())
+    assert (ids(first.stored), first.waiting) == (["a:open", "b:open"], ["a:closed"])
+    assert (ids(later.stored), read) == (["c:open"], ["a:open", "b:open", "c:open"])
+    assert due == ([], ["a:closed"], 5.0)
+    assert ids(released) == ["a:closed", "a:late", "a:later"]
+    assert min(m.seq for m in released) > max(m.seq for m in first.stored + later.stored)
+    assert released[0].body == recorded(message, "a")[1].body.upper()
+    assert (again, after) == (None, None)
+    assert pending == [*first.stored, *later.stored, *released]
+
+
+def test_without_a_keeper_of_recordings_no_message_waits(outbox_path, message, run):
+    """As where no audio server is known."""
+
+    async def scenario():
+        async with opened(outbox_path) as outbox:
+            return await outbox.append(recorded(message, "a"))
+
+    assert ids(run(scenario()).stored) == ["a:closed"]
 
 
 def test_a_fault_of_our_own_is_reported_and_changes_nothing(outbox_path, message, run):
