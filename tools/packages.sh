@@ -41,6 +41,9 @@ if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@
     echo "apt-get failed; the whole log is in $log" >&2
     exit 1
 fi
-if [[ " ${missing[*]} " == *" rabbitmq-server "* ]] && [ -d /run/systemd/system ]; then
-    systemctl disable --quiet rabbitmq-server || true
-fi
+# What was there before stays as it was.
+for pair in rabbitmq-server:rabbitmq-server openssh-server:ssh pure-ftpd:pure-ftpd; do
+    if [[ " ${missing[*]} " == *" ${pair%:*} "* ]] && [ -d /run/systemd/system ]; then
+        systemctl disable --quiet "${pair#*:}" || true
+    fi
+done
