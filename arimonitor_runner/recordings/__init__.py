@@ -26,6 +26,9 @@ from typed_settings import SecretStr
 
 Transport = Literal["ftp", "ftps", "ssh"]
 
+NAME_BYTES_MAX = 200
+"""A temporary name is somewhat longer, and 255 is the most that file systems take."""
+
 
 class RecordingError(Exception):
     """A step that failed.
@@ -106,4 +109,15 @@ class AudioServer:
         return self.base_url + name
 
 
-__all__: Sequence[str] = ("AudioServer", "Lame", "RecordingError", "Tags", "Transport")
+def check_name(name: str) -> None:
+    """See that a file's name is one, and not more, wherever it is used: a path, a line of FTP, a shell's word.
+
+    Raises:
+        RecordingError: it is not; final.
+    """
+    is_plain = name.isprintable() and "/" not in name and not name.startswith((".", "-"))
+    if not name or not is_plain or len(name.encode(errors="replace")) > NAME_BYTES_MAX:
+        raise RecordingError(f"{name[:60]!r} is no name for a recording", is_final=True)
+
+
+__all__: Sequence[str] = ("NAME_BYTES_MAX", "AudioServer", "Lame", "RecordingError", "Tags", "Transport", "check_name")
