@@ -61,6 +61,10 @@ class Journal(Protocol):
         """Write inputs down, beginning at once; gives the position of the last one."""
         ...
 
+    async def secure(self) -> None:
+        """Have what was written down survive a power cut, as far as the operator wants that."""
+        ...
+
 
 class Appended(Protocol):
     """What a commit says of its messages."""
@@ -320,6 +324,8 @@ class CoreLoop:
             effects = [e if e.vhost else msgspec.structs.replace(e, vhost=self._default_vhost) for e in effects]
         numbers = max(effect.callnumber for effect in effects)
         marks = {self._callnumber_mark: numbers, self._journal_mark: position}
+        # A message must not outlive, in a power cut, the inputs that it was decided from.
+        await self._journal.secure()
         appended = await self._store.append(effects, marks=marks)
         self._sink.offer(appended.stored)
         if self._on_recordings is not None and any(isinstance(effect, StoreRecordings) for effect in effects):

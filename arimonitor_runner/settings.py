@@ -199,8 +199,8 @@ class JournalSettings:
         "Journal segments, snapshots and the lock of the daemon that owns them.", Path("/var/lib/arimonitor/journal")
     )
     sync: Literal["each", "interval", "never"] = _help(
-        "When the journal is forced to disk. All survive a crash of the daemon; each survives a power cut as well, "
-        "interval loses at most sync_interval_s by one.",
+        "When the journal is forced to disk. All survive a crash of the daemon. A power cut takes nothing with each; "
+        "with interval at most sync_interval_s of events that no message told of yet; with never whatever it wants.",
         "interval",
         in_(("each", "interval", "never")),
     )

@@ -100,6 +100,15 @@ class Journal:
         writer = self._opened()
         return self._submit(lambda: self._append(writer, records))
 
+    async def secure(self) -> None:
+        """Force what was appended to disk, where no power cut may take it: before a message tells of it.
+
+        Nothing is done where `sync` is never, and where all is on disk already. Raises JournalError.
+        """
+        writer = self._opened()
+        if self._settings.sync != "never" and not writer.is_synced:
+            await self._submit(writer.sync)
+
     async def close(self) -> None:
         """Write what was asked for, sync and close.
 

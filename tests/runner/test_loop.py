@@ -45,7 +45,7 @@ class MemoryJournal:
     """Counts positions and remembers what it was given."""
 
     def __init__(self, position=0):
-        self.position = position
+        self.position = self.secured = position
         self.records = []
 
     async def append(self, records):
@@ -54,6 +54,10 @@ class MemoryJournal:
         self.records += records
         self.position += len(records)
         return self.position
+
+    async def secure(self):
+        """Note how far."""
+        self.secured = self.position
 
 
 class Running:
@@ -322,6 +326,32 @@ def test_an_input_is_in_the_journal_before_the_core_sees_it(outbox_path, run):
 
     assert run(scenario()) == BATCH_MAX + 2
     assert known == [True] * (BATCH_MAX + 2)
+
+
+def test_no_message_is_stored_before_its_inputs_survive_a_power_cut(outbox_path, message, run):
+    """Else a call could be told of that nobody knows after it."""
+    journal, secured = MemoryJournal(), []
+
+    class Store(Outbox):
+        async def append(self, messages, *, marks=None):
+            """Look at the journal."""
+            secured.append(journal.secured >= marks[journal_mark("pbx")])
+            return await super().append(messages, marks=marks)
+
+    async def scenario():
+        outbox = Store(outbox_path)
+        await outbox.open()
+        queue = InputQueue(100)
+        core = ScriptedCore(lambda item: [message(item.raw.decode())])
+        loop = CoreLoop(core, queue, outbox, LocalSink(outbox, lambda _: None), server="pbx", journal=journal)
+        for number in range(3):
+            queue.put(event(number))
+        loop.stop()
+        await loop.run()
+        await outbox.close()
+
+    run(scenario())
+    assert secured == [True]
 
 
 def test_messages_are_stored_with_the_position_that_caused_them(outbox_path, message, run):

@@ -62,7 +62,7 @@ def check_evidence(seen: Evidence) -> list[str]:
 def gather(world: World) -> Evidence:
     """Look at what a world left behind: the journal, and what arrived at the broker."""
     seen = Evidence(world)
-    seen.tail_lost = bool(world.disk.torn) and world.plan.sync != "each"
+    seen.tail_lost = bool(world.disk.torn) and world.plan.sync == "never"
     seen.journal = list(read_journal(world.settings.journal.folder, on_problem=lambda _: None))
     for one in world.rabbit.deliveries:
         if one.message_id in seen.first:
