@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from attrs import define, field
 
-from tests.live.evening import Evening, spend
+from tests.live.evening import Evening, Way, spend
 from tests.live.kills import Fault
 from tests.live.lab import FIXTURES, Pair, load
 from tests.live.trials import Evidence, try_out
@@ -58,7 +58,7 @@ class Site:
     rabbit: RabbitNode
     folder: Path
     vhosts: list[str]
-    _evenings: dict[str, Evening] = field(factory=dict)
+    _evenings: dict[tuple[str, Way], Evening] = field(factory=dict)
     _trials: dict[str, Evidence] = field(factory=dict)
 
     @property
@@ -66,12 +66,13 @@ class Site:
         """The folder with the directory's files."""
         return self.folder / "directory"
 
-    def evening(self, name: str) -> Evening:
+    def evening(self, name: str, way: Way = "network") -> Evening:
         """The evidence of a scenario, which is played the first time that somebody asks."""
-        if name not in self._evenings:
-            folder = self.folder / name
-            self._evenings[name] = asyncio.run(spend(self.pair, self.rabbit, self.directory, self.vhosts, name, folder))
-        return self._evenings[name]
+        if (name, way) not in self._evenings:
+            folder = self.folder / f"{name}-{way}"
+            spending = spend(self.pair, self.rabbit, self.directory, self.vhosts, name, folder, way)
+            self._evenings[name, way] = asyncio.run(spending)
+        return self._evenings[name, way]
 
     def trial(self, name: str, fault: Fault, count: int) -> Evidence:
         """The evidence of a fault that struck so many times, which happens the first time that somebody asks."""

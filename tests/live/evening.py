@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
-from collections.abc import Callable, Coroutine
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from attrs import Factory, define
 
+from arimonitor_core.inputs import Input
+from arimonitor_runner.journal import read_journal
 from tests.live.lab import ARI_PASSWORD, ARI_USER, Pair, load
 from tests.runner.processes import Process, daemon_arguments
 from tests.runner.proxy import Proxy
 from tests.runner.rabbit import Delivered, RabbitNode
 
 APPLICATION = "arimonitor-live"
+
+Way = Literal["network", "daemon", "asterisk"]
+"""Where a scenario has a gap: does the network break, is the daemon killed, or does Asterisk end?"""
 
 
 @define
@@ -31,6 +35,8 @@ class Evening:
     """What came out of RabbitMQ, vhost by vhost."""
     log: list[dict[str, Any]] = Factory(list)
     """The daemon's."""
+    journal: list[Input] = Factory(list)
+    """The daemon's."""
     exit_statuses: tuple[int, int] = (-1, -1)
     """Of the daemon and of the recorder, after SIGTERM."""
     left_in_outbox: int = -1
@@ -42,43 +48,42 @@ class Evening:
         """The messages, vhost by vhost, each in the order that a consumer gets them."""
         return [body for _, _, body in self.delivered]
 
-    def gaps(self) -> list[tuple[float, float]]:
-        """When the daemon's connection was lost, and when it was back."""
-        times = {"ARI connection lost": [], "ARI connection up": []}
-        for line in self.log:
-            for event, found in times.items():
-                if line["event"].startswith(event):
-                    found.append(datetime.fromisoformat(line["timestamp"]).timestamp())
-        return list(zip(times["ARI connection lost"], times["ARI connection up"][1:], strict=True))
 
-
-async def spend(pair: Pair, rabbit: RabbitNode, directory: Path, vhosts: list[str], name: str, folder: Path) -> Evening:
-    """Run a scenario beside a daemon, which a proxy can cut off, and a recorder, which nothing cuts off."""
+async def spend(
+    pair: Pair, rabbit: RabbitNode, directory: Path, vhosts: list[str], name: str, folder: Path, way: Way = "network"
+) -> Evening:
+    """Run a scenario beside a daemon, which a proxy can cut off, and a recorder, which only Asterisk can."""
     evening = Evening(name, folder)
     spool = folder / f"{name}-daemon"
     spool.mkdir(parents=True)
     async with Proxy(8088, pair.host) as proxy:
         options = {"ari_application": APPLICATION, "ari_backoff_max_s": "0.2", "ari_ping_interval_s": "1"}
         arguments = daemon_arguments(f"http://127.0.0.1:{proxy.port}", str(spool), str(directory), **options)
-        daemon = await Process.start(
-            "arimonitor_runner.daemon", *arguments, f"--ari-user={ARI_USER}", password=ARI_PASSWORD
-        )
+
+        async def start() -> Process:
+            user = f"--ari-user={ARI_USER}"
+            return await Process.start("arimonitor_runner.daemon", *arguments, user, password=ARI_PASSWORD)
+
+        daemon = await start()
         recorder = await Process.start(
             "arimonitor_runner.cli", "record", f"--url={pair.url}", f"--user={ARI_USER}",
             "-o", str(folder / "recorded.ndjson"), password=ARI_PASSWORD,
         )  # fmt: skip
+
+        async def end() -> None:
+            evening.exit_statuses = (await hands.daemon.end(signal.SIGTERM), await recorder.end(signal.SIGTERM))
+
+        hands = Hands(asyncio.get_running_loop(), proxy, daemon, end, way, start)
         try:
             await daemon.until_logged("ARI connection up")
             await recorder.until_logged("ARI connection up")
 
-            async def end() -> None:
-                evening.exit_statuses = (await daemon.end(signal.SIGTERM), await recorder.end(signal.SIGTERM))
-
-            await asyncio.to_thread(play, pair, name, folder, Hands(asyncio.get_running_loop(), proxy, daemon, end))
+            await asyncio.to_thread(play, pair, name, folder, hands)
         finally:
-            await daemon.end(signal.SIGKILL)
-            await recorder.end(signal.SIGKILL)
-    evening.log = daemon.log
+            for process in {daemon, hands.daemon, recorder}:
+                await process.end(signal.SIGKILL)
+    evening.log = daemon.log if hands.daemon is daemon else daemon.log + hands.daemon.log
+    evening.journal = [record for _, record in read_journal(spool / "journal", on_problem=_fail)]
     for vhost in vhosts:
         # Everything was confirmed, so it is there; how much it is a quorum queue only says a moment later.
         evening.delivered += await asyncio.to_thread(rabbit.consume, vhost, 10**6, timeout_s=1)
@@ -89,6 +94,10 @@ async def spend(pair: Pair, rabbit: RabbitNode, directory: Path, vhosts: list[st
     return evening
 
 
+def _fail(problem: object) -> None:
+    raise AssertionError(str(problem))
+
+
 @define
 class Hands:
     """What a scenario, in its thread, may do to the daemon in ours."""
@@ -97,18 +106,28 @@ class Hands:
     proxy: Proxy
     daemon: Process
     end: Callable[[], Coroutine[Any, Any, None]]
+    way: Way = "network"
+    start: Callable[[], Awaitable[Process]] | None = None
+    """Starts another daemon in the place of one that was killed."""
 
     def do(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do it in the event loop and wait for it."""
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     async def cut(self) -> None:
-        """Take the network away."""
-        self.proxy.refuse()
-        await self.proxy.cut()
+        """Take away the network, or the daemon; Asterisk goes away by itself."""
+        if self.way == "network":
+            self.proxy.refuse()
+            await self.proxy.cut()
+        elif self.way == "daemon":
+            await self.daemon.end(signal.SIGKILL)
 
     async def mend(self) -> None:
         """Give it back and wait until the daemon listens again."""
+        if self.way == "daemon":
+            self.daemon = await self.start()
+            await self.daemon.until_logged("ARI connection up")
+            return
         self.proxy.refuse(refusing=False)
         await self.daemon.until_logged_times("ARI connection up", 2)
 
@@ -153,7 +172,5 @@ def play(pair: Pair, name: str, folder: Path, hands: Hands) -> None:
         scenarios.ALL[name](lab)
     finally:
         lab.finish()
-        for manager in (lab.pbx, lab.phones):
-            manager.f.close()
-            manager.s.close()
+        lab.disconnect()
     assert lab.notes == []

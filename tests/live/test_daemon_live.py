@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import shlex
 import signal
 from collections import defaultdict
 
@@ -13,6 +12,7 @@ from arimonitor_core.records import decode_record
 from tests.live.conftest import VERSIONS, on
 from tests.live.evening import APPLICATION
 from tests.live.lab import ARI_PASSWORD, READER, build
+from tests.live.verdicts import find_gaps, judge_messages
 from tests.runner.processes import Process, daemon_arguments
 from tests.runner.replays import messages_of
 
@@ -24,14 +24,6 @@ def read_log(evening):
     """The recorder's log, as the lab packed it."""
     path = evening.folder / f"{evening.name}.ndjson.gz"
     return [decode_record(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-
-
-def verdict(judge, evening, monkeypatch):
-    """What the judge finds wrong with the daemon's messages."""
-    lines = evening.folder / "messages.ndjson"
-    lines.write_bytes(b"".join(body + b"\n" for body in evening.bodies))
-    monkeypatch.setattr(judge, "gaps", lambda log: evening.gaps())
-    return judge.judge(evening.folder, evening.name, f"cat {shlex.quote(str(lines))}")
 
 
 def by_call(bodies, leave_out=("callnumber",)):
@@ -53,10 +45,10 @@ def test_a_real_asterisk_of_this_version_is_there(version):
     assert f"Asterisk {version}." in done.stdout
 
 
-def test_twenty_concurrent_calls_are_told_as_they_were(site, judge, monkeypatch):
+def test_twenty_concurrent_calls_are_told_as_they_were(site, judge):
     """Answered, cancelled, busy, rejected, unanswered, all at once: each message agrees with Asterisk's own records."""
     evening = site.evening(TWENTY_CALLS)
-    assert verdict(judge, evening, monkeypatch) == []
+    assert judge_messages(judge, evening) == []
 
 
 def test_every_call_has_one_beginning_and_one_end_in_that_order(site):
@@ -92,11 +84,11 @@ def test_the_recorders_log_replays_to_the_daemons_messages(site):
 
 
 def test_it_stops_at_sigterm_and_leaves_nothing_behind(site):
-    """Exit status 0, everything confirmed, no file but the outbox, no error in the log."""
+    """Exit status 0, everything confirmed, no file but the outbox and the journal, no error in the log."""
     evening = site.evening(TWENTY_CALLS)
     assert evening.exit_statuses == (0, 0)
     assert evening.left_in_outbox == 0
-    assert evening.left_behind == ["outbox.db"]
+    assert [path for path in evening.left_behind if not path.startswith("journal/")] == ["outbox.db"]
     assert [line for line in evening.log if line["level"] in ("error", "critical")] == []
 
 
@@ -109,11 +101,11 @@ def test_channelvarset_is_filtered_out_where_it_can_be(site):
     assert any("snapshots lack the recording's path" in event for event in events) is not site.pair.with_channelvars
 
 
-def test_what_happened_in_a_gap_is_found_out(site, judge, monkeypatch):
+def test_what_happened_in_a_gap_is_found_out(site, judge):
     """The websocket is away in mid-call: ended calls are force-closed, living ones resumed, new ones adopted."""
     evening = site.evening(GAP)
-    assert len(evening.gaps()) == 1
-    assert verdict(judge, evening, monkeypatch) == []
+    assert len(find_gaps(judge, evening.journal)) == 1
+    assert judge_messages(judge, evening) == []
     assert evening.exit_statuses == (0, 0)
     assert evening.left_in_outbox == 0
 

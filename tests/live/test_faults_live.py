@@ -17,6 +17,7 @@ from tests.live.verdicts import (
     count,
     count_events,
     find_contradictions,
+    find_gaps,
     judge_messages,
     read_recorded,
 )
@@ -34,6 +35,20 @@ TRIALS = [
     # Only Asterisk 22 is known to suffer from connections that break.
     if version == 22 or fault != "disconnects"
 ]
+pytestmark = pytest.mark.timeout(3600 if IS_FULL else 600)
+
+GAPS = [
+    ("websocket_drop_midcall", "daemon"),
+    ("asterisk_restart_midcall", "asterisk"),
+    ("asterisk_crash_midcall", "asterisk"),
+]
+SITES = [
+    pytest.param(
+        (version, "channelvars"), marks=pytest.mark.xdist_group(f"asterisk-{version}"), id=f"{version}-channelvars"
+    )
+    for version in VERSIONS
+]
+
 HANDOVERS = [trial for trial in TRIALS if trial.values[1] == "handovers"]
 
 # Both are fixtures of the session, and so a trial takes place once for all tests that look at it.
@@ -53,6 +68,17 @@ def evidence(site, fault, judge):
     evidence = site.trial(fault, chosen, chosen.full_count if IS_FULL else chosen.count)
     sys.stdout.write(f"{count(judge, evidence)}\n")  # shown where a test fails, and by -rP
     return evidence
+
+
+@pytest.mark.parametrize("site", SITES, indirect=True)
+@pytest.mark.parametrize(("scenario", "way"), GAPS, ids=["daemon-killed", "asterisk-restarted", "asterisk-killed"])
+def test_what_happened_while_nobody_listened_is_found_out(site, judge, scenario, way):
+    """Calls that rang, talked, began and ended meanwhile: what can be known is told, and that there was a gap."""
+    evening = site.evening(scenario, way)
+    assert len(find_gaps(judge, evening.journal)) == 1
+    assert judge_messages(judge, evening) == []
+    assert evening.exit_statuses == (0, 0)
+    assert evening.left_in_outbox == 0
 
 
 @with_each_fault

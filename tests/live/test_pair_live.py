@@ -10,7 +10,8 @@ import pytest
 
 from tests.live.evening import Evening, Hands, play
 from tests.live.lab import ARI_PASSWORD, ARI_USER
-from tests.live.test_daemon_live import TWENTY_CALLS, by_call, verdict
+from tests.live.test_daemon_live import TWENTY_CALLS, by_call
+from tests.live.verdicts import judge_messages
 from tests.runner.processes import Process, daemon_arguments
 from tests.runner.waiting import until
 
@@ -82,7 +83,7 @@ async def spend(site, folder):
 
 
 @pytest.mark.parametrize("site", [ON_22], indirect=True)
-def test_twenty_calls_are_told_completely_though_the_leader_is_killed(site, judge, tmp_path, monkeypatch, run):
+def test_twenty_calls_are_told_completely_though_the_leader_is_killed(site, judge, tmp_path, run):
     """Each message agrees with Asterisk's own records; repeats are byte by byte alike; each call has one number."""
     evening = run(spend(site, tmp_path))
     first = {}
@@ -97,6 +98,6 @@ def test_twenty_calls_are_told_completely_though_the_leader_is_killed(site, judg
         assert statuses in (["open", "oncall", "closed"], ["open", "unanswered"])
         assert len({message["data"]["callnumber"] for message in messages}) == 1
     assert len({messages[0]["data"]["callnumber"] for messages in calls.values()}) == 20
-    assert verdict(judge, evening, monkeypatch) == []
+    assert judge_messages(judge, evening) == []
     assert evening.exit_statuses == (0, 0)
     assert not any(json.loads(body)["data"].get("channelstatus") == "FORCECLOSE" for body in evening.bodies)

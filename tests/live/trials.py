@@ -203,7 +203,5 @@ def _make_lab(pair: Pair, name: str, folder: Path) -> Any:
 def _finish(lab: Any) -> None:
     """Write the truth: what was commanded, with Asterisk's own records of it."""
     lab.finish()
-    for manager in (lab.pbx, lab.phones):
-        manager.f.close()
-        manager.s.close()
+    lab.disconnect()
     assert lab.notes == []

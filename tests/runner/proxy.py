@@ -76,8 +76,8 @@ class Proxy:
             if not self._refusing:
                 self.accepted += 1
                 await self._forward(reader, writer)
-        except asyncio.CancelledError:
-            pass
+        except (asyncio.CancelledError, OSError):
+            pass  # cut, or the far side takes no connection
         finally:
             try:
                 await self._end(writer)
