@@ -238,6 +238,40 @@ class PairSettings:
 
 
 @frozen(kw_only=True)
+class RecordingsSettings:
+    """From the WAV to a link that works. Nothing of it happens where the directory names no audio server."""
+
+    folders: tuple[str, ...] = _help(
+        "Where Asterisk writes recordings; a path that leads elsewhere is refused.",
+        ("/var/spool/asterisk/monitor",),
+        min_len(1),
+    )
+    path_map: tuple[str, ...] = _help(
+        "PREFIX=FOLDER: paths that Asterisk calls PREFIX are in FOLDER here (a chroot, a mount).", ()
+    )
+    work_folder: Path = _help(  # noqa: RUF009  # an attrs field
+        "MP3s on their way to an audio server.", Path("/var/lib/arimonitor/recordings")
+    )
+    max_wait_s: float = _help("Longest time that closed and FORCECLOSE wait for their recordings.", 30.0, ge(0))
+    workers: int = _help("Recordings that are worked on at the same time.", 2, ge(1))
+    missing_after_s: float = _help("A WAV that is not there so long after its call will not come.", 600.0, gt(0))
+    give_up_after_s: float = _help("A recording that could not be stored in this time is given up.", 7 * 86400.0, gt(0))
+    backoff_first_s: float = _help("Wait before another attempt; it doubles each time.", 1.0, gt(0))
+    backoff_max_s: float = _help("Longest such wait.", 900.0, gt(0))
+    keep_days: float = _help(
+        "WAV and MP3 are removed here so long after they were stored and verified; -1: never.", 30.0, ge(-1)
+    )
+    keep_free_bytes: int = _help(
+        "Likewise sooner, the oldest first, where their disk has less room than this.", 2 * 2**30, ge(0)
+    )
+    ledger_keep_days: float = _help("What is known of stored and lost recordings is forgotten after.", 90.0, gt(0))
+    lame: str = _help("LAME: the program's name or path.", "lame", min_len(1))
+    bitrate_kbit_s: int = _help("Constant bit rate of the MP3, mono.", 24, ge(8), le(320))
+    nice: int = _help("How far the conversion stands back behind all else.", 10, ge(0), le(19))
+    lame_timeout_s: float = _help("Longest time that one conversion may take.", 600.0, gt(0))
+
+
+@frozen(kw_only=True)
 class PolicySettings:
     """What the core decides by."""
 
@@ -289,6 +323,7 @@ class Settings:
     outbox: OutboxSettings = field(factory=OutboxSettings)
     journal: JournalSettings = field(factory=JournalSettings)
     pair: PairSettings = field(factory=PairSettings)
+    recordings: RecordingsSettings = field(factory=RecordingsSettings)
     policies: PolicySettings = field(factory=PolicySettings)
     recovery: RecoverySettings = field(factory=RecoverySettings)
     logs: LogSettings = field(factory=LogSettings)
