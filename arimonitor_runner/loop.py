@@ -338,12 +338,16 @@ class CoreLoop:
         return bool(self._asked) or self._clock() >= self._checkpoint_at
 
     async def _checkpoint(self) -> None:
-        """Keep the state as it is now, in the background. A state is kept only once all its effects are stored."""
+        """Keep the state as it is now, in the background.
+
+        A state is kept only once all its effects are stored, and all its inputs survive what it survives.
+        """
         checkpoints = self._checkpoints
         assert checkpoints is not None  # noqa: S101  # our own invariant: without them none is ever due
         await self._kept()
         position, document = self.position, checkpoints.take()
         await self._committed()
+        await self._journal.secure()
         asked, self._asked = self._asked, []
         self._keeping = asyncio.create_task(self._keep(position, document, asked), name="checkpoint")
         self._checkpoint_at = self._clock() + checkpoints.interval_s
