@@ -104,6 +104,7 @@ class Monitor:
             ari.ChannelDtmfReceived: correlation.on_dtmf,
             ari.ChannelHold: correlation.on_hold,
             ari.ChannelUnhold: correlation.on_unhold,
+            ari.RecordingVarset: correlation.on_recording,
             ari.Dial: correlation.on_dial,
             ari.ChannelEnteredBridge: correlation.on_entered,
             ari.ChannelLeftBridge: correlation.on_left,
@@ -145,24 +146,15 @@ class Monitor:
                         event: Any = _decode_known(raw)
                     except Exception:  # decoded once more, slowly, to name the reason
                         event = ari.decode_event(raw)
+                    self._event_counts[type(event)] += 1
                     self._on_event(event, item)
         return self._take_effects() if self._effects else NOTHING
 
     def _on_event(self, event: Any, item: AriEventReceived) -> None:
-        kind = type(event)
-        self._event_counts[kind] += 1
-        handler = self._handlers.get(kind)
-        if handler is not None:
-            self._take_up(handler, event, item)
-        elif kind is ari.ChannelVarset:
-            if event.variable == RECORDING_VARIABLE:
-                self._on_recording(item)
-        elif kind is ari.UnhandledEvent:
-            self.book.statistics.count_unhandled(event.type)
-        elif kind is ari.MalformedEvent:
-            self._report_malformed(event)
-
-    def _take_up(self, handler: Handler, event: Any, item: AriEventReceived) -> None:
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            self._on_unread(event, item)
+            return
         at_ms = parse_time_ms(event.timestamp)
         if at_ms is None:
             # When it happened is Asterisk's to say; here it did not, and the recorder's time has to do.
@@ -172,6 +164,17 @@ class Monitor:
         if call is not None:
             dialed = event.exten if type(event) is ari.BridgeBlindTransfer else call.dialed
             self._consider_push(call, dialed, item.received_at, at_ms)
+
+    def _on_unread(self, event: Any, item: AriEventReceived) -> None:
+        """It needs no more than being counted; a recording that it announces is decoded for itself."""
+        kind = type(event)
+        if kind is ari.ChannelVarset:
+            if event.variable == RECORDING_VARIABLE:
+                self._on_event(ari.decode_recording(item.raw), item)
+        elif kind is ari.UnhandledEvent:
+            self.book.statistics.count_unhandled(event.type)
+        elif kind is ari.MalformedEvent:
+            self._report_malformed(event)
 
     def next_deadline(self) -> float | None:
         """When something is due that no event may announce (Unix seconds): feed `DeadlineReached` then."""
@@ -185,10 +188,9 @@ class Monitor:
     def _filter(self, item: AriEventReceived) -> None:
         """Every event's type is asked for, so every event is decoded."""
         event = ari.decode_event(item.raw)
+        self._event_counts[type(event)] += 1
         if self._passes(event, item):
             self._on_event(event, item)
-        else:
-            self._event_counts[type(event)] += 1
 
     def _passes(self, event: Any, item: AriEventReceived) -> bool:
         """Ask the event filter."""
@@ -211,13 +213,6 @@ class Monitor:
     def _consider_push(self, call: Call, endpoint: str, received_at: float, at_ms: int) -> None:
         self.push_desk.consider(call, endpoint, received_at, at_ms)
         self._due = self.push_desk.next_due()
-
-    def _on_recording(self, item: AriEventReceived) -> None:
-        event = ari.decode_recording(item.raw)
-        if isinstance(event, ari.MalformedEvent):
-            self._report_malformed(event)
-        else:
-            self._take_up(correlation.on_recording, event, item)
 
     # -- inputs that are no events -------------------------------------------------------------------------------
 
