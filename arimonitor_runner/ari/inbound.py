@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from types import TracebackType
 from urllib.parse import quote
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
+from arimonitor_core.values import parse_time_ms
 from arimonitor_runner.ari.connection import AriConnection
+from arimonitor_runner.ari.delivery import DirectClient
 from arimonitor_runner.ari.errors import AriError, AriRefused, AriStuck
 from arimonitor_runner.ari.rest import AriRest, authorization
+from arimonitor_runner.input_queue import now
 from arimonitor_runner.settings import AriSettings
 
 CLOSE_S = 2.0
-FRAMES_BUFFERED = 1024
 
 
 class InboundDoor:
     """Where we dial Asterisk, once for each connection."""
 
-    def __init__(self, settings: AriSettings, rest: AriRest, make: Callable[[ClientConnection], AriConnection]) -> None:
+    def __init__(self, settings: AriSettings, rest: AriRest, make: Callable[[DirectClient], AriConnection]) -> None:
         self._settings = settings
         self._rest = rest
         self._make = make
@@ -39,11 +42,11 @@ class InboundDoor:
         return self._make(await _dial(self._settings, self._rest))
 
 
-async def _dial(settings: AriSettings, rest: AriRest) -> ClientConnection:
+async def _dial(settings: AriSettings, rest: AriRest) -> DirectClient:
     scheme, _, address = settings.url.rstrip("/").partition("://")
     socket_scheme = "wss" if scheme == "https" else "ws"
     try:
-        return await connect(
+        websocket = await connect(
             f"{socket_scheme}://{address}/ari/events?app={quote(settings.application, safe='')}",
             additional_headers=authorization(settings),
             proxy=None,
@@ -53,7 +56,7 @@ async def _dial(settings: AriSettings, rest: AriRest) -> ClientConnection:
             ping_timeout=settings.ping_timeout_s,
             close_timeout=CLOSE_S,
             max_size=settings.message_bytes_max,
-            max_queue=FRAMES_BUFFERED,
+            create_connection=DirectClient,
         )
     except TimeoutError as error:
         raise await _explain_timeout(settings, rest) from error
@@ -61,16 +64,33 @@ async def _dial(settings: AriSettings, rest: AriRest) -> ClientConnection:
         raise _explain_status(settings, error.response.status_code) from error
     except (InvalidHandshake, OSError, EOFError) as error:
         raise AriError(f"no websocket: {error or type(error).__name__}") from error
+    assert isinstance(websocket, DirectClient)  # noqa: S101  # we said so
+    return websocket
 
 
 async def _explain_timeout(settings: AriSettings, rest: AriRest) -> AriError:
-    """Tell a PBX that is away from one whose event system is stuck: then simple requests still work."""
+    """Tell a PBX that is away from one whose event system is stuck: then simple requests still work.
+
+    A handshake that a restart interrupts is never answered, and right after it requests are.
+    """
     limit_s = settings.handshake_timeout_s
+    begun_ms = (now() - limit_s) * 1000
     try:
-        await rest.get("asterisk/info?only=status")
+        info = await rest.get("asterisk/info?only=status")
     except AriError as error:
         return AriError(f"no websocket handshake within {limit_s:g} s; {error}")
+    if _read_startup_ms(info) >= begun_ms:
+        return AriError(f"no websocket handshake within {limit_s:g} s: Asterisk started meanwhile")
     return AriStuck(f"no websocket handshake within {limit_s:g} s, but GET /asterisk/info answers")
+
+
+def _read_startup_ms(info: bytes) -> int:
+    """When Asterisk started, in Unix milliseconds; 0 where its answer does not say so."""
+    try:
+        startup_time = json.loads(info)["status"]["startup_time"]
+    except (ValueError, LookupError, TypeError):
+        return 0
+    return parse_time_ms(startup_time) or 0 if isinstance(startup_time, str) else 0
 
 
 def _explain_status(settings: AriSettings, status: int) -> AriError:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 import structlog
@@ -307,6 +308,38 @@ def test_a_handshake_that_hangs_while_rest_answers_is_an_alarm_of_its_own(run):
     (alarm,) = [log for log in logs if log["log_level"] == "error"]
     assert "deadlocked" in alarm["event"]
     assert 1000 <= alarm["retry_in_s"] <= 1250
+
+
+def test_a_handshake_that_a_restart_interrupted_is_no_sign_of_a_deadlock(run):
+    """Asterisk started after it began: the next attempt is as soon as after any loss."""
+
+    async def scenario():
+        async with FakeAri() as server:
+            server.hang_handshake = True
+            server.startup_time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")
+            async with listening(to(server, handshake_timeout_s=0.3, backoff_deadlock_s=1000.0)) as listener:
+                await until(lambda: listener.feed.counts.failures)
+                server.hang_handshake = False
+                await listener.take(1)
+
+    with structlog.testing.capture_logs() as logs:
+        run(scenario())
+    assert reasons(logs)[0].endswith("Asterisk started meanwhile")
+    assert "deadlocked" not in str(logs)
+
+
+def test_an_answer_without_a_startup_time_says_nothing_of_a_restart(run):
+    """Then a handshake that hangs is the alarm that it was."""
+
+    async def scenario():
+        async with FakeAri() as server:
+            server.hang_handshake, server.odd = True, {"asterisk/info"}
+            async with listening(to(server, handshake_timeout_s=0.3, backoff_deadlock_s=1000.0)) as listener:
+                await until(lambda: listener.feed.counts.failures)
+
+    with structlog.testing.capture_logs() as logs:
+        run(scenario())
+    assert "deadlocked" in str(logs)
 
 
 def test_a_pbx_that_answers_nothing_is_not_taken_for_a_deadlock(run):
