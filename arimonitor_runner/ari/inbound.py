@@ -7,24 +7,26 @@ from collections.abc import Callable
 from types import TracebackType
 from urllib.parse import quote
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from arimonitor_core.values import parse_time_ms
 from arimonitor_runner.ari.connection import AriConnection
-from arimonitor_runner.ari.delivery import DirectClient
 from arimonitor_runner.ari.errors import AriError, AriRefused, AriStuck
 from arimonitor_runner.ari.rest import AriRest, authorization
 from arimonitor_runner.input_queue import now
 from arimonitor_runner.settings import AriSettings
 
 CLOSE_S = 2.0
+BOOT_S = 10.0
+"""An Asterisk that has run for no longer than this may not take handshakes yet."""
+FRAMES_BUFFERED = 1024
 
 
 class InboundDoor:
     """Where we dial Asterisk, once for each connection."""
 
-    def __init__(self, settings: AriSettings, rest: AriRest, make: Callable[[DirectClient], AriConnection]) -> None:
+    def __init__(self, settings: AriSettings, rest: AriRest, make: Callable[[ClientConnection], AriConnection]) -> None:
         self._settings = settings
         self._rest = rest
         self._make = make
@@ -42,11 +44,11 @@ class InboundDoor:
         return self._make(await _dial(self._settings, self._rest))
 
 
-async def _dial(settings: AriSettings, rest: AriRest) -> DirectClient:
+async def _dial(settings: AriSettings, rest: AriRest) -> ClientConnection:
     scheme, _, address = settings.url.rstrip("/").partition("://")
     socket_scheme = "wss" if scheme == "https" else "ws"
     try:
-        websocket = await connect(
+        return await connect(
             f"{socket_scheme}://{address}/ari/events?app={quote(settings.application, safe='')}",
             additional_headers=authorization(settings),
             proxy=None,
@@ -56,7 +58,7 @@ async def _dial(settings: AriSettings, rest: AriRest) -> DirectClient:
             ping_timeout=settings.ping_timeout_s,
             close_timeout=CLOSE_S,
             max_size=settings.message_bytes_max,
-            create_connection=DirectClient,
+            max_queue=FRAMES_BUFFERED,
         )
     except TimeoutError as error:
         raise await _explain_timeout(settings, rest) from error
@@ -64,23 +66,21 @@ async def _dial(settings: AriSettings, rest: AriRest) -> DirectClient:
         raise _explain_status(settings, error.response.status_code) from error
     except (InvalidHandshake, OSError, EOFError) as error:
         raise AriError(f"no websocket: {error or type(error).__name__}") from error
-    assert isinstance(websocket, DirectClient)  # noqa: S101  # we said so
-    return websocket
 
 
 async def _explain_timeout(settings: AriSettings, rest: AriRest) -> AriError:
     """Tell a PBX that is away from one whose event system is stuck: then simple requests still work.
 
-    A handshake that a restart interrupts is never answered, and right after it requests are.
+    A handshake that a restart interrupts is never answered, while requests are as soon as it is over.
     """
     limit_s = settings.handshake_timeout_s
-    begun_ms = (now() - limit_s) * 1000
+    booting_since_ms = (now() - limit_s - BOOT_S) * 1000
     try:
         info = await rest.get("asterisk/info?only=status")
     except AriError as error:
         return AriError(f"no websocket handshake within {limit_s:g} s; {error}")
-    if _read_startup_ms(info) >= begun_ms:
-        return AriError(f"no websocket handshake within {limit_s:g} s: Asterisk started meanwhile")
+    if _read_startup_ms(info) >= booting_since_ms:
+        return AriError(f"no websocket handshake within {limit_s:g} s: Asterisk has just started")
     return AriStuck(f"no websocket handshake within {limit_s:g} s, but GET /asterisk/info answers")
 
 
