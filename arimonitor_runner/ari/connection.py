@@ -13,12 +13,11 @@ from typing import Any
 
 import msgspec
 import structlog
-from websockets.asyncio.connection import Connection
-from websockets.exceptions import ConnectionClosed
 
 from arimonitor_core.inputs import AriEventReceived
 from arimonitor_runner.ari import channelvars
 from arimonitor_runner.ari.collection import Collector
+from arimonitor_runner.ari.delivery import DirectDelivery
 from arimonitor_runner.ari.errors import ApplicationReplaced, AriError
 from arimonitor_runner.ari.gate import EventGate
 from arimonitor_runner.ari.lag import LagWatch
@@ -52,7 +51,7 @@ class AriConnection:
     def __init__(
         self,
         settings: AriSettings,
-        websocket: Connection,
+        websocket: DirectDelivery,
         rest: AriRest,
         queue: InputQueue,
         collector: Collector,
@@ -69,6 +68,7 @@ class AriConnection:
         self._lag = LagWatch()
         self._refreshing = asyncio.Lock()
         self._opened_at = now()
+        self._refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._reader = asyncio.create_task(self._read(), name="ari reader")
         self.up_at: float | None = None
         """Since when events are fed, by the event loop's clock; None where it never came to that."""
@@ -125,35 +125,46 @@ class AriConnection:
                 self._gate.open()
 
     async def _read(self) -> None:
-        """Append every event, in order; never returns."""
-        receive, gate, takes, lag = self._websocket.recv, self._gate, self._takes, self._lag
+        """Append every event, in order, until the connection ends; never returns."""
+        websocket, refused = self._websocket, self._refused
+        websocket.hand_over(self._take)
+        closed = asyncio.create_task(websocket.wait_closed())
         try:
-            while True:
-                raw = await receive(decode=False)
-                if takes is not None and not takes(raw):
-                    continue
-                received_at = now()
-                if received_at >= lag.due_at:
-                    lag.look(raw, received_at)
-                if not gate.put(AriEventReceived(received_at, raw)):
-                    self.is_overrun = True
-                    raise AriError(f"{self._settings.queue_max} events wait in memory: the machine is too slow")
-                if b"ApplicationReplaced" in raw:
-                    self._look_for_takeover(raw)
-                if self._is_looking:
-                    self._learn(channelvars.look_at_event(raw))
-        except ConnectionClosed as error:
-            raise AriError(f"websocket closed: {error}") from error
+            await asyncio.wait((closed, refused), return_when=asyncio.FIRST_COMPLETED)
+            if refused.done():
+                raise refused.result()
+            raise AriError(f"websocket closed: {websocket.protocol.close_exc}")
         finally:
+            websocket.hand_over(_ignore)
+            closed.cancel()
             self.ended_at = now()
 
-    def _look_for_takeover(self, raw: bytes) -> None:
+    def _take(self, raw: bytes) -> None:
+        """Append one event, in the turn of the event loop in which it came. Must not raise."""
+        if self._takes is not None and not self._takes(raw):
+            return
+        received_at = now()
+        if received_at >= self._lag.due_at:
+            self._lag.look(raw, received_at)
+        if not self._gate.put(AriEventReceived(received_at, raw)):
+            self.is_overrun = True
+            self._refuse(AriError(f"{self._settings.queue_max} events wait in memory: the machine is too slow"))
+        elif b"ApplicationReplaced" in raw and self._is_takeover(raw):
+            self._refuse(ApplicationReplaced())
+        elif self._is_looking:
+            self._learn(channelvars.look_at_event(raw))
+
+    def _refuse(self, reason: Exception) -> None:
+        """Take nothing more."""
+        self._websocket.hand_over(_ignore)
+        self._refused.set_result(reason)
+
+    def _is_takeover(self, raw: bytes) -> bool:
         try:
             event = _peek(raw)
         except msgspec.MsgspecError:
-            return
-        if event.type == TAKEOVER_EVENT and event.application in ("", self._settings.application):
-            raise ApplicationReplaced
+            return False
+        return event.type == TAKEOVER_EVENT and event.application in ("", self._settings.application)
 
     def _learn(self, verdict: bool | None) -> None:
         """Note whether snapshots hold channelvars; the first channel that is seen decides."""
@@ -219,6 +230,10 @@ class AriConnection:
             _log.warning("ChannelVarset could not be filtered out", reason=str(error))
         else:
             _log.info("channel snapshots hold channelvars: ChannelVarset is filtered out at the source")
+
+
+def _ignore(_raw: bytes) -> None:
+    """Nothing is done with it."""
 
 
 async def alongside(reader: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:

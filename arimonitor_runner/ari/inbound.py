@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from types import TracebackType
+from typing import cast
 from urllib.parse import quote
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from arimonitor_core.values import parse_time_ms
 from arimonitor_runner.ari.connection import AriConnection
+from arimonitor_runner.ari.delivery import DirectClient
 from arimonitor_runner.ari.errors import AriError, AriRefused, AriStuck
 from arimonitor_runner.ari.rest import AriRest, authorization
 from arimonitor_runner.input_queue import now
@@ -20,13 +22,12 @@ from arimonitor_runner.settings import AriSettings
 CLOSE_S = 2.0
 BOOT_S = 10.0
 """An Asterisk that has run for no longer than this may not take handshakes yet."""
-FRAMES_BUFFERED = 1024
 
 
 class InboundDoor:
     """Where we dial Asterisk, once for each connection."""
 
-    def __init__(self, settings: AriSettings, rest: AriRest, make: Callable[[ClientConnection], AriConnection]) -> None:
+    def __init__(self, settings: AriSettings, rest: AriRest, make: Callable[[DirectClient], AriConnection]) -> None:
         self._settings = settings
         self._rest = rest
         self._make = make
@@ -44,11 +45,11 @@ class InboundDoor:
         return self._make(await _dial(self._settings, self._rest))
 
 
-async def _dial(settings: AriSettings, rest: AriRest) -> ClientConnection:
+async def _dial(settings: AriSettings, rest: AriRest) -> DirectClient:
     scheme, _, address = settings.url.rstrip("/").partition("://")
     socket_scheme = "wss" if scheme == "https" else "ws"
     try:
-        return await connect(
+        websocket = await connect(
             f"{socket_scheme}://{address}/ari/events?app={quote(settings.application, safe='')}",
             additional_headers=authorization(settings),
             proxy=None,
@@ -58,7 +59,7 @@ async def _dial(settings: AriSettings, rest: AriRest) -> ClientConnection:
             ping_timeout=settings.ping_timeout_s,
             close_timeout=CLOSE_S,
             max_size=settings.message_bytes_max,
-            max_queue=FRAMES_BUFFERED,
+            create_connection=DirectClient,
         )
     except TimeoutError as error:
         raise await _explain_timeout(settings, rest) from error
@@ -66,6 +67,7 @@ async def _dial(settings: AriSettings, rest: AriRest) -> ClientConnection:
         raise _explain_status(settings, error.response.status_code) from error
     except (InvalidHandshake, OSError, EOFError) as error:
         raise AriError(f"no websocket: {error or type(error).__name__}") from error
+    return cast("DirectClient", websocket)  # as `create_connection` says
 
 
 async def _explain_timeout(settings: AriSettings, rest: AriRest) -> AriError:

@@ -18,7 +18,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import msgspec
@@ -30,8 +30,9 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from arimonitor_runner.ari.connection import AriConnection, Hold, alongside
+from arimonitor_runner.ari.delivery import DirectServer
 from arimonitor_runner.ari.errors import AriError
-from arimonitor_runner.ari.inbound import CLOSE_S, FRAMES_BUFFERED
+from arimonitor_runner.ari.inbound import CLOSE_S
 from arimonitor_runner.backoff import Backoff
 from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.settings import AriSettings
@@ -185,7 +186,7 @@ class OutboundDoor:
     """Where Asterisk dials us. One Asterisk, and one connection after the other."""
 
     def __init__(
-        self, settings: AriSettings, queue: InputQueue, make: Callable[[ServerConnection], DialedConnection]
+        self, settings: AriSettings, queue: InputQueue, make: Callable[[DirectServer], DialedConnection]
     ) -> None:
         self._settings = settings
         self._queue = queue
@@ -256,7 +257,7 @@ class OutboundDoor:
                 ping_timeout=max(PONG_S, settings.ping_timeout_s),
                 close_timeout=CLOSE_S,
                 max_size=settings.message_bytes_max,
-                max_queue=FRAMES_BUFFERED,
+                create_connection=DirectServer,
             )
         except OSError as error:
             raise AriError(f"cannot listen on {settings.listen_host}:{settings.listen_port}: {error}") from error
@@ -283,7 +284,7 @@ class OutboundDoor:
 
     async def _serve(self, websocket: ServerConnection) -> None:
         """Read at once, whoever it is; feed when it is its turn."""
-        connection = self._make(websocket)
+        connection = self._make(cast("DirectServer", websocket))  # as `create_connection` says
         async with self._one_by_one:
             before = self._newest
             if before is not None and await before.is_alive(self._settings.ping_timeout_s):

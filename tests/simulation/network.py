@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any
@@ -85,14 +86,21 @@ class HttpServer:
 
 
 class Socket:
-    """The daemon's side of one websocket."""
+    """The daemon's side of one websocket, as a `DirectClient` is."""
+
+    class protocol:  # noqa: N801  # the library's name
+        """What the library says of an end."""
+
+        close_exc = ConnectionClosedError(None, None)
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
-        self._frames: deque[bytes] = deque()
-        self._filled = asyncio.Event()
-        self._is_over = False
+        self._frames: list[bytes] = []
+        self._take: Callable[[bytes], object] = self._frames.append
+        self._over = asyncio.Event()
         process = own_process()
+        # What arrives is dealt with by the daemon's process, whoever sent it.
+        self._call_soon = partial(asyncio.get_running_loop().call_soon, context=copy_context())
         process.on_death.append(self._abandon)
 
     def _abandon(self) -> None:
@@ -100,29 +108,31 @@ class Socket:
 
     def arrive(self, raw: bytes) -> None:
         """A frame came in."""
-        if not self._is_over:
-            self._frames.append(raw)
-            self._filled.set()
+        if not self._over.is_set():
+            self._call_soon(self._hand, raw)
+
+    def _hand(self, raw: bytes) -> None:
+        self._take(raw)
+
+    def hand_over(self, take: Callable[[bytes], object]) -> None:
+        """As `DirectDelivery.hand_over`."""
+        for raw in self._frames:
+            take(raw)
+        self._frames.clear()
+        self._take = take
 
     def end(self) -> None:
-        """The connection is over; what came before can still be read."""
-        self._is_over = True
-        self._filled.set()
+        """The connection is over; what came before is handed over first."""
+        self._call_soon(self._over.set)
 
-    async def recv(self, *, decode: bool) -> bytes:
-        """The next frame, as the websockets library gives it."""
-        assert not decode
-        while not self._frames:
-            if self._is_over:
-                raise ConnectionClosedError(None, None)
-            self._filled.clear()
-            await self._filled.wait()
-        return self._frames.popleft()
+    async def wait_closed(self) -> None:
+        """Return when it is over."""
+        await self._over.wait()
 
     async def close(self) -> None:
         """Say goodbye."""
         self._server.forget(self)
-        self._is_over = True
+        self._over.set()
         await asyncio.sleep(0.001)
 
 
