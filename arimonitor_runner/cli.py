@@ -19,6 +19,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "journal": ("arimonitor_runner.commands.journal:journal_command", "Check, export or shorten the journal."),
     "outbox": ("arimonitor_runner.commands.outbox:outbox_command", "Look at messages that wait, and retry them."),
+    "recordings": (
+        "arimonitor_runner.commands.recordings:recordings_command",
+        "Look at recordings on their way, and retry them.",
+    ),
     "record": ("arimonitor_runner.recorder:record_command", "Record what ARI says into a capture log."),
     "replay": ("arimonitor_runner.commands.replay:replay_command", "Print the messages that captured events lead to."),
     "recover": ("arimonitor_runner.commands.orders:recover_command", "Have the daemon look for lost calls."),

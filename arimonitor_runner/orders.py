@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from arimonitor_runner.ari import AriFeed
@@ -12,7 +12,9 @@ from arimonitor_runner.loop import CoreLoop
 from arimonitor_runner.sinks import Sink
 
 
-def make_orders(feed: AriFeed, loop: CoreLoop, sink: Sink) -> dict[str, Command]:
+def make_orders(
+    feed: AriFeed, loop: CoreLoop, sink: Sink, nudge_recordings: Callable[[], None] | None = None
+) -> dict[str, Command]:
     """The orders, by name."""
 
     async def recover(_request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -34,4 +36,15 @@ def make_orders(feed: AriFeed, loop: CoreLoop, sink: Sink) -> dict[str, Command]
             raise CommandError("vhost: a text, or nothing for all of them")
         return {"vhosts": await sink.retry_parked(vhost)}
 
-    return {"recover": recover, "snapshot": snapshot, "retry-parked": retry_parked}
+    async def retry_recordings(_request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if nudge_recordings is None:
+            raise CommandError("the directory names no audio server: no recording is stored")
+        nudge_recordings()
+        return {}
+
+    return {
+        "recover": recover,
+        "snapshot": snapshot,
+        "retry-parked": retry_parked,
+        "retry-recordings": retry_recordings,
+    }

@@ -16,7 +16,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, closing, contextmanager
 from enum import IntEnum
 
@@ -43,6 +43,9 @@ from arimonitor_runner.outbox import Outbox, OutboxError
 from arimonitor_runner.pair import PairedSink
 from arimonitor_runner.pbx_watch import PbxWatch
 from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
+from arimonitor_runner.recordings.audio import Audio
+from arimonitor_runner.recordings.desk import Desk
+from arimonitor_runner.recordings.ledger import Ledger
 from arimonitor_runner.recovery import Recovered, recover
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.sinks import LocalSink, MessageStore, Sink, StoredMessage
@@ -87,6 +90,8 @@ class Seams:
     stop: asyncio.Event | None = None
     """Set it to stop the daemon, as SIGTERM does."""
     handle_signals: bool = True
+    audio: Audio | None = None
+    """Where recordings go."""
 
 
 async def run_daemon(settings: Settings, seams: Seams | None = None) -> ExitStatus:
@@ -242,12 +247,14 @@ class _Daemon:
             journal = await self._open_journal(stack, first_position=max(recovered.position, mark) + 1)
             sink = self._make_sink(outbox, queue)
             stack.push_async_callback(sink.close)
-            loop = self._make_loop(recovered.monitor, outbox, queue, sink, journal)
+            desk = await self._make_desk(outbox, sink)
+            loop = self._make_loop(recovered.monitor, outbox, queue, sink, journal, desk)
             await sink.start()
             await loop.resume(recovered.messages)
             is_continued = takeover is not None and recovered.was_replaced
             self._begin(queue, recovered, is_continued=is_continued)
-            await self._open_control(stack, loop, feed, sink)
+            stop_desk = _start_desk(stack, desk)
+            await self._open_control(stack, loop, feed, sink, desk)
             if takeover is not None:
                 listening = takeover.listening
                 takeover.continues.set_result(is_continued)
@@ -258,6 +265,7 @@ class _Daemon:
             status = await self._run_parts(loop, feed, listening, queue, journal)
             notify_stopping()
             _log.info("stopping", status=status.name.lower())
+            await stop_desk()
             if not await sink.drain(settings.drain_timeout_s):
                 _log.warning("RabbitMQ did not confirm everything in time: the rest stays in the outbox")
         return status
@@ -325,7 +333,27 @@ class _Daemon:
         settings = self.settings
         return Broker(store, directory, settings.broker, server=settings.server, on_failure=self._fail)
 
-    def _make_loop(self, monitor: Monitor, outbox: Outbox, queue: InputQueue, sink: Sink, journal: Journal) -> CoreLoop:
+    async def _make_desk(self, outbox: Outbox, sink: Sink) -> Desk | None:
+        """What stores recordings; None where there is no audio server, and then no message waits for any."""
+        chosen, audio = self.settings.recordings, self.seams.audio
+        ledger = Ledger(outbox, clock=now, max_wait_s=chosen.max_wait_s)
+        if audio is None:
+            await ledger.release_all()
+            return None
+        ledger.open()
+        return Desk(
+            ledger,
+            chosen,
+            directory=self.directory,
+            audio=audio,
+            offer=sink.offer,
+            clock=now,
+            is_active=(lambda: sink.is_leading) if isinstance(sink, PairedSink) else lambda: True,
+        )
+
+    def _make_loop(  # the parts are joined here
+        self, monitor: Monitor, outbox: Outbox, queue: InputQueue, sink: Sink, journal: Journal, desk: Desk | None
+    ) -> CoreLoop:
         settings = self.settings
         return CoreLoop(
             monitor,
@@ -342,6 +370,7 @@ class _Daemon:
             default_vhost=settings.directory.default_vhost,
             observers=self.seams.observers,
             on_print=_print_event,
+            on_recordings=desk.nudge if desk is not None else None,
         )
 
     def _begin(self, queue: InputQueue, recovered: Recovered, *, is_continued: bool) -> None:
@@ -354,8 +383,11 @@ class _Daemon:
             queue.put_anyway(ConnectionLost(received_at=recovered.last_at))
         queue.put_anyway(DirectoryChanged(received_at=now(), directory=self.directory))
 
-    async def _open_control(self, stack: AsyncExitStack, loop: CoreLoop, feed: AriFeed, sink: Sink) -> None:
-        control = ControlServer(self.settings.journal.folder, make_orders(feed, loop, sink))
+    async def _open_control(
+        self, stack: AsyncExitStack, loop: CoreLoop, feed: AriFeed, sink: Sink, desk: Desk | None
+    ) -> None:
+        orders = make_orders(feed, loop, sink, desk.nudge if desk is not None else None)
+        control = ControlServer(self.settings.journal.folder, orders)
         await control.start()
         stack.push_async_callback(control.close)
 
@@ -423,6 +455,19 @@ class _Daemon:
         """A part failed where nobody awaits it: the daemon ends, and its supervisor starts it anew."""
         if not self.failure.done():
             self.failure.set_exception(error)
+
+
+def _start_desk(stack: AsyncExitStack, desk: Desk | None) -> Callable[[], Awaitable[None]]:
+    """Have recordings stored from now on; gives what stops it. What is abandoned goes on after the next start."""
+    working = asyncio.create_task(desk.run(), name="recordings") if desk is not None else None
+
+    async def stop() -> None:
+        if working is not None:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    stack.push_async_callback(stop)
+    return stop
 
 
 def _tell_of_journal(trouble: str | None) -> None:
