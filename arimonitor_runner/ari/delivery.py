@@ -54,7 +54,7 @@ class DirectDelivery(Connection):
             self._parts.clear()
             self._take(message)
         elif len(self._parts) >= FRAGMENTS_MAX:
-            self.hand_over(lambda _message: None)
+            self._take = lambda _message: None
             self.transport.abort()
 
 
