@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from arimonitor_core.ari_events import (
     BornChannel,
+    BridgeSnapshot,
     ChannelCreated,
     ChannelDestroyed,
     ChannelDtmfReceived,
@@ -30,7 +31,7 @@ from arimonitor_core.call import Call, Channel, Key
 from arimonitor_core.call_states import ANNOUNCED, ANSWERED, RINGING
 from arimonitor_core.calls import CallBook
 from arimonitor_core.effects import Diagnostic
-from arimonitor_core.values import dialed_number, endpoint_of_channel, is_dialable, is_number
+from arimonitor_core.values import dialed_number, endpoint_of_channel, is_dialable, is_number, parse_time_ms
 
 SPOOL_FAILED = "OutgoingSpoolFailed"
 UNFINISHED_DIALING = frozenset({"", "RINGING", "PROGRESS", "PROCEEDING", "ANSWER"})
@@ -231,7 +232,25 @@ def on_left(book: CallBook, event: ChannelLeftBridge, at_ms: int) -> None:
     """Leaving by itself changes no call: a channel ends, or enters another bridge."""
     channel = see(book, event.channel, at_ms)
     if channel is not None:
+        if not channel.bridge:
+            _talked_unseen(book, channel, event.bridge, at_ms)
         book.table.leave(channel, event.bridge.id)
+
+
+def _talked_unseen(book: CallBook, channel: Channel, bridge: BridgeSnapshot, at_ms: int) -> None:
+    """Right after a gap: a conversation ended between Asterisk's list of channels and that of bridges.
+
+    Neither list shows it, but whom the one leaves behind is said when he leaves.
+    """
+    others = [book.table.channels[one] for one in bridge.channels if one in book.table.channels]
+    calls = [one.live_call for one in (channel, *others)]
+    if bridge.is_waiting_room or not others or not any(call is not None and call.has_gap for call in calls):
+        return
+    for one in (*others, channel):
+        book.table.enter(one, bridge.id)
+    book.unseen = True
+    consider(book, channel, parse_time_ms(bridge.creationtime) or at_ms, at_ms)
+    book.unseen = False
 
 
 def consider(book: CallBook, channel: Channel, at_ms: int, message_ms: int | None = None) -> None:

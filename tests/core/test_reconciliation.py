@@ -183,6 +183,39 @@ def test_two_told_calls_in_one_conversation_are_one() -> None:
     assert not {callee.id, second.id} & set(call.members)
 
 
+def test_a_conversation_that_ends_between_two_lists_is_told_of() -> None:
+    """Both channels were listed, their bridge no more: who leaves it says whom he leaves behind, and since when."""
+    scene = Scene()
+    caller = scene.call("1121", "1122")
+    callee = scene.rung(caller, "1122")
+    scene.lost()
+    scene.wait(2)
+    caller.state = callee.state = "Up"
+    room = bridged(scene, callee, caller)
+    scene.wait(5)
+    scene.restored([caller, callee])
+    scene.hang_up(room, callee, caller)
+    assert scene.statuses == ["open", "oncall", "closed"]
+    last = scene.said[-1]
+    assert (last["ringduration"], last["callduration"], last["accuracy"]) == (2, 5, "gap")
+    assert last["destiny"] == "1122"
+
+
+def test_who_leaves_an_unseen_bridge_alone_or_a_waiting_room_talked_with_nobody() -> None:
+    """Nor did somebody whose call passed in sight."""
+    scene = Scene()
+    caller = scene.call("1121", "1122")
+    callee = scene.rung(caller, "1122")
+    scene.leave(bridged(scene, callee, caller), callee)
+    scene.lost()
+    scene.restored([caller, callee])
+    waiting = bridged(scene, callee, caller)
+    waiting.kind = "holding"
+    scene.leave(waiting, callee)
+    scene.leave(bridged(scene, callee), callee)
+    assert scene.statuses == ["open"]
+
+
 def test_an_ai_entry_that_answered_unseen_is_told_now() -> None:
     """The caller is up."""
     scene = Scene()
