@@ -126,7 +126,7 @@ class Fault:
 
 FAULTS = {
     "kills": Fault(kill, 12, 100, -signal.SIGKILL),
-    "restarts": Fault(restart, 4, 20),
+    "restarts": Fault(restart, 3, 20),
     "handovers": Fault(hand_over, 5, 20, 3),
     "disconnects": Fault(cut_off, 25, 100, through_proxy=True),
 }
