@@ -29,12 +29,16 @@ def free_port() -> int:
 
 
 class _Daemon:
-    """A server process and all that it starts, in a process group of its own."""
+    """A server process and all that it starts, in a process group of its own; with a small disk where one is asked for.
 
-    def __init__(self, folder: Path) -> None:
+    What is on the small disk lives as long as the process.
+    """
+
+    def __init__(self, folder: Path, *, disk_kb: int = 0) -> None:
         self.folder = folder
         self.files = folder / "voip1"
         self.files.mkdir(parents=True)
+        self._disk_kb = disk_kb
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -45,15 +49,26 @@ class _Daemon:
     def start(self) -> None:
         """Start it, on the same port every time, and wait until it takes connections."""
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, start_new_session=True)
+            command = self.command()
+            if self._disk_kb:
+                mount = f"mount -t tmpfs -o size={self._disk_kb}k,uid=65534,gid=65534,mode=755 none {self.folder}/voip1"
+                command = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh", *command]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            if self._disk_kb:
+                # The mount is seen by the server alone, and by us through it.
+                self.files = Path(f"/proc/{self._process.pid}/root{self.folder}/voip1")
         while True:
             assert self._process.poll() is None, (self.folder / "log").read_text()
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
-            except ConnectionRefusedError:
-                time.sleep(0.01)
-            else:
+            if self._is_listening():
                 return
+            time.sleep(0.01)
+
+    def _is_listening(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return False
+        return True
 
     def kill(self) -> None:
         """Crash it, with every session."""
@@ -61,6 +76,9 @@ class _Daemon:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            # Its sessions hold the port until they are gone as well.
+            while self._is_listening():
+                time.sleep(0.01)
 
     def signal(self, number: int) -> None:
         """Send a signal to it and to every session; SIGSTOP makes a server that answers nothing."""
@@ -79,27 +97,18 @@ class _Daemon:
 class FtpServer(_Daemon):
     """pure-ftpd with one virtual user, whose home is the folder above `voip1`; with TLS where it is asked for."""
 
-    def __init__(self, folder: Path, *, tls: bool = False) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, tls: bool = False, disk_kb: int = 0) -> None:
+        super().__init__(folder, disk_kb=disk_kb)
         self.tls = tls
         self.certificate = folder / "certificate.pem"
         # A virtual user may not be root.
         for path in (folder, self.files):
             os.chown(path, 65534, 65534)
-        arguments = [
-            "pure-pw",
-            "useradd",
-            USER,
-            "-f",
-            f"{folder}/users",
-            "-u",
-            "65534",
-            "-g",
-            "65534",
-            "-d",
-            str(folder),
-        ]
-        subprocess.run(arguments, input=f"{PASSWORD}\n{PASSWORD}\n".encode(), check=True, capture_output=True)
+        # What pure-pw writes itself costs seconds of hashing at every login.
+        hashed = subprocess.run(
+            ["openssl", "passwd", "-1", PASSWORD], check=True, capture_output=True, text=True
+        ).stdout
+        (folder / "users").write_text(f"{USER}:{hashed.strip()}:65534:65534::{folder}/./::::::::::::\n")
         subprocess.run(["pure-pw", "mkdb", f"{folder}/users.pdb", "-f", f"{folder}/users"], check=True)
         if tls:
             make_certificate(self.certificate)
@@ -108,8 +117,9 @@ class FtpServer(_Daemon):
         """Its command line."""
         passive = free_port()
         options = [
-            "pure-ftpd", "--bind", f"127.0.0.1,{self.port}", "--login", f"puredb:{self.folder}/users.pdb", "--noanonymous", "--dontresolve", "--ipv4only",
-            "--passiveportrange", f"{passive}:{min(passive + 40, 65535)}", "--minuid", "1", "--pidfile", f"{self.folder}/pid", "--umask", "022:022", "--maxclientsperip", "50",
+            "pure-ftpd", "--bind", f"127.0.0.1,{self.port}", "--pidfile", f"{self.folder}/pid", "--ipv4only",
+            "--passiveportrange", f"{passive}:{min(passive + 40, 65535)}", "--login", f"puredb:{self.folder}/users.pdb",
+            "--minuid", "1", "--noanonymous", "--dontresolve", "--umask", "022:022", "--maxclientsperip", "50",
         ]  # fmt: skip
         return [*options, "--tls", "2", "--certfile", str(self.certificate)] if self.tls else options
 
@@ -128,8 +138,8 @@ class FtpServer(_Daemon):
 class SshServer(_Daemon):
     """sshd for the user who runs the tests, with LAME where Debian has it."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, disk_kb: int = 0) -> None:
+        super().__init__(folder, disk_kb=disk_kb)
         for name in ("host", "client"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / f"{name}_key"], check=True)
         shutil.copy(folder / "client_key.pub", folder / "authorized_keys")
@@ -155,7 +165,7 @@ class SshServer(_Daemon):
             "user": "root",
             "key_file": self.folder / "client_key",
             "known_hosts": self.folder / "known_hosts",
-            "folder": str(self.files),
+            "folder": f"{self.folder}/voip1",
         }
         return _server(name, self.port, known, changes)
 
