@@ -127,7 +127,7 @@ class Station:
         ]
         links = {"urlfilename": files[0].url, "recordings": [file.url for file in files]}
         closed = build_message(guid, "closed", body=msgspec.json.encode({"data": links}))
-        now_ms = round(self.clock.now * 1000)
+        now_ms = round(self.clock() * 1000)
         store = StoreRecordings(
             message_id=closed.message_id, guid=guid, callnumber=1, vhost="t", client=client, origin="1121",
             destiny="1122", created_ms=now_ms - 9_000, answered_ms=now_ms - 5_000, ended_ms=now_ms,
