@@ -104,6 +104,7 @@ class Desk:
         """Converted by this process, and nothing of it has gone anywhere yet."""
         self._nudged = asyncio.Event()
         self._tidy_at = clock()
+        self._tidying: asyncio.Task[None] | None = None
         self.counts = Counts()
 
     def statistics(self) -> dict[str, int]:
@@ -138,9 +139,10 @@ class Desk:
                     async with asyncio.timeout(timeout_s):
                         await self._nudged.wait()
         finally:
-            for task in list(self._workers):
+            tasks = [*self._workers, *([self._tidying] if self._tidying is not None else [])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._workers, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._transports.close()
 
     async def _turn(self) -> float:
@@ -154,12 +156,18 @@ class Desk:
                 task = asyncio.create_task(self._see_through(entry), name=f"recording {entry.id}")
                 self._workers[task] = entry
                 task.add_done_callback(self._on_done)
-        if now >= self._tidy_at:
+        if now >= self._tidy_at and (self._tidying is None or self._tidying.done()):
             self._tidy_at = now + TIDY_S
-            await self._retention.tidy()
+            self._tidying = asyncio.create_task(self._tidy(), name="recordings: tidy")
         # What is due by now is being worked on or waits for a worker, and each one that ends is a nudge.
         due_at = await self._ledger.next_due_at(now)
         return LOOK_S if due_at is None else min(max(due_at - self._clock(), 0.0), LOOK_S)
+
+    async def _tidy(self) -> None:
+        try:
+            await self._retention.tidy()
+        except Exception:  # of our own making; nothing is removed then
+            _log.exception("the recordings could not be tidied")
 
     async def _stand_by(self) -> float:
         """Another member of the pair does it."""
@@ -301,7 +309,7 @@ class Desk:
             pause_s = 0.0
         elif error.is_server:
             tried.clear()  # none is left: begin again with the first
-        tell = _log.info if entry.step == "found" else _log.warning
+        tell = _log.debug if entry.step == "found" else _log.warning
         tell("a recording has to wait", path=entry.path, step=entry.step, reason=error.reason, retry_in_s=pause_s)
         step = _before_upload(entry) if entry.step == "uploaded" else _REDONE.get(entry.step, entry.step)
         next_try_at = self._clock() + pause_s
