@@ -8,8 +8,8 @@ What the parts of this package tell each other:
   with the connections it keeps): `await upload(local, name)` and `await size(name)` give bytes there (`size` None: no
   such file); `Ssh` has `await upload_and_convert(wav, name, tags, lame)` as well. `await Transports.close()` ends them;
 * `servers.AudioServers` chooses among the audio servers and remembers which of them work:
-  `choose(client, exclude=...)` (code of a client, names of servers; None: none is left), `find(name)`,
-  `failed(server, reason)`, `worked(server)`, and `replace(servers)` after the directory was read anew;
+  `choose(client, exclude=...)` (the directory's Client or None, names of servers; gives None where none is left),
+  `find(name)`, `failed(server, reason)`, `worked(server)`, and `replace(servers)` after the directory was read anew;
 * `audio.Audio` joins servers and transports for the desk, and has what it needs of both as protocols;
 * `names` says which file is meant, `ledger` how far each recording is, `desk` sees them through, `retention` tidies up.
 

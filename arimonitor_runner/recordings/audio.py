@@ -8,14 +8,15 @@ from typing import Any, Protocol, runtime_checkable
 
 from attrs import frozen
 
+from arimonitor_core.directory import Client
 from arimonitor_runner.recordings import AudioServer, Lame, Tags
 
 
 class Servers(Protocol):
     """What is needed of `servers.AudioServers`."""
 
-    def choose(self, client: str, *, exclude: Collection[str] = ()) -> AudioServer | None:
-        """The one that a client's next recording goes to; None: all are excluded."""
+    def choose(self, client: Client | None, *, exclude: Collection[str] = ()) -> AudioServer | None:
+        """The one that a client's next recording goes to (None: of no client); None: all are excluded by name."""
         ...
 
     def find(self, name: str) -> AudioServer | None:

@@ -19,7 +19,7 @@ from typing import TypeVar
 import structlog
 from attrs import asdict, define
 
-from arimonitor_core.directory import Directory
+from arimonitor_core.directory import Client, Directory
 from arimonitor_runner.recordings import AudioServer, Lame, RecordingError, Tags, lame, wav
 from arimonitor_runner.recordings.audio import Audio, RemoteConverter, Transport
 from arimonitor_runner.recordings.ledger import Entry, Ledger
@@ -182,7 +182,7 @@ class Desk:
         """A message has waited long enough: it goes out with the links that its recordings will have."""
         for entry in await self._ledger.of_message(message_id):
             if entry.name and not entry.server and entry.step == "found":
-                server = self._servers.choose(entry.client)
+                server = self._servers.choose(self._client(entry))
                 if server is not None:
                     await self._ledger.update(entry, server=server.name, url=server.url_of(entry.name))
         _log.warning("a call's recordings are not stored yet: its last message goes out first", message_id=message_id)
@@ -305,7 +305,7 @@ class Desk:
             return
         pause_s = min(self._settings.backoff_first_s * 2.0 ** min(entry.attempts, 60), self._settings.backoff_max_s)
         tried = self._tried.setdefault(entry.id, set())
-        if error.is_server and self._servers.choose(entry.client, exclude=tried) is not None:
+        if error.is_server and self._servers.choose(self._client(entry), exclude=tried) is not None:
             pause_s = 0.0
         elif error.is_server:
             tried.clear()  # none is left: begin again with the first
@@ -339,7 +339,7 @@ class Desk:
         """The server that was chosen, as long as it works; else another one."""
         tried = self._tried.get(entry.id, set())
         server = self._servers.find(entry.server) if entry.server and entry.server not in tried else None
-        server = server or self._servers.choose(entry.client, exclude=tried)
+        server = server or self._servers.choose(self._client(entry), exclude=tried)
         if server is None:
             raise RecordingError("the directory names no audio server for it")
         return server
@@ -350,8 +350,11 @@ class Desk:
             return entry
         return await self._ledger.update(entry, server=server.name, url=server.url_of(entry.name))
 
+    def _client(self, entry: Entry) -> Client | None:
+        return self._directory.clients.get(entry.client)
+
     def _is_remote(self, entry: Entry) -> bool:
-        client = self._directory.clients.get(entry.client)
+        client = self._client(entry)
         return client is not None and client.ftp_wav
 
     async def _at(self, server: AudioServer, entry: Entry, work: Awaitable[_T]) -> _T:
