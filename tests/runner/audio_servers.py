@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def free_port() -> int:
 
 
 class _Daemon:
-    """A server process and all that it starts, in a process group of its own; with a small disk where one is asked for.
+    """A server process and all that it starts; with a small disk where one is asked for.
 
     What is on the small disk lives as long as the process.
     """
@@ -73,7 +74,7 @@ class _Daemon:
     def kill(self) -> None:
         """Crash it, with every session."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self.signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
             # Its sessions hold the port until they are gone as well.
@@ -83,7 +84,18 @@ class _Daemon:
     def signal(self, number: int) -> None:
         """Send a signal to it and to every session; SIGSTOP makes a server that answers nothing."""
         assert self._process is not None
-        os.killpg(self._process.pid, number)
+        parents = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                # After the name, which may hold anything: the state, then the parent.
+                parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        ours = {self._process.pid}
+        while grown := {child for child, parent in parents.items() if parent in ours} - ours:
+            ours |= grown
+        # Sessions leave their server's process group.
+        for process in sorted(ours):
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def read(self, name: str) -> bytes:
         """What is stored there."""
