@@ -31,6 +31,8 @@ class Client:
     """Name of one of the directory's MQ servers; empty: the first."""
     ftp_wav: bool = False
     """FTPWAV: True converts recordings on the audio server, False here."""
+    audio: tuple[str, ...] = ()
+    """Names of the audio servers that may take its recordings; empty: all."""
 
 
 @frozen(kw_only=True)

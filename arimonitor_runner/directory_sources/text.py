@@ -7,6 +7,7 @@ Clients (`__CLIENTES__.DEF`), one section each, named by its code::
     vhost = vila-madalena                     ; RabbitMQ virtual host
     mqserver = mq1                            ; a section of mqservers.def; without it the first one there
     ftpwav = N                                ; Y: recordings are converted on the audio server
+    audio = audio,audio2                      ; sections of audioservers.def; without it all of them
     ringgroup => 1120, 1121&1122              ; rung at the same time
     ringgroup => 1125, 1122,1123              ; one after another
 
@@ -23,6 +24,8 @@ RabbitMQ servers (`mqservers.def`)::
     [mq1]
     url = amqp://arimonitor:${MQ_PASSWORD}@10.0.0.5:5672
 
+Audio servers stand in `audioservers.def` (`arimonitor_runner.directory_sources.audio`).
+
 `${NAME}` comes from the environment. Beside other text, in front of the `@`, it stands for a user or a password as they
 are, whatever characters they hold; a value that is only `${NAME}` is a whole URL.
 """
@@ -30,9 +33,9 @@ are, whatever characters they hold; a value that is only `${NAME}` is a whole UR
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from attrs import frozen
 
@@ -46,24 +49,27 @@ from arimonitor_core.directory import (
     RingGroup,
 )
 from arimonitor_runner.directory_sources.asterisk_conf import ParsedConf, Section, Setting, read_conf
+from arimonitor_runner.directory_sources.audio import read_audio_servers
+from arimonitor_runner.directory_sources.placeholders import fill_in, find_missing
 from arimonitor_runner.directory_sources.problems import Problem, ProblemCollector, Severity
+from arimonitor_runner.recordings import AudioServer
 
 AI_SECTION = "ia"
 
 _NUMBER = re.compile(r"\+?[0-9*#]+")
-_PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _YES = frozenset({"y", "yes", "s", "sim", "true", "t", "on", "1"})
 _NO = frozenset({"n", "no", "nao", "não", "false", "f", "off", "0"})
-_CLIENT_KEYS = frozenset({"nome", "vhost", "mqserver", "ftpwav", "ringgroup"})
+_CLIENT_KEYS = frozenset({"nome", "vhost", "mqserver", "ftpwav", "audio", "ringgroup"})
 
 
 @frozen(kw_only=True)
 class DirectoryFiles:
-    """Names of the three files, inside the directory's folder or absolute."""
+    """Names of the files, inside the directory's folder or absolute."""
 
     clients: str = "__CLIENTES__.DEF"
     endpoints: str = "endpoints_pjsip.def"
     mq_servers: str = "mqservers.def"
+    audio_servers: str = "audioservers.def"
 
 
 @frozen(kw_only=True)
@@ -71,6 +77,8 @@ class LoadedDirectory:
     """A directory, as far as its files could be read, and what was wrong with them."""
 
     directory: Directory
+    audio_servers: tuple[AudioServer, ...] = ()
+    """Where recordings go; they are no part of what calls are decided by."""
     problems: tuple[Problem, ...] = ()
     is_usable: bool = True
     """False: neither clients nor endpoints could be read."""
@@ -79,7 +87,7 @@ class LoadedDirectory:
 def load_directory(
     folder: Path, environ: Mapping[str, str], names: DirectoryFiles = DirectoryFiles()
 ) -> LoadedDirectory:
-    """Read the three files of a folder.
+    """Read the files of a folder.
 
     `environ` is where `${NAME}` comes from. Faults become problems: an entry that is faulty is left out or goes on with
     a default, as its problem says, and takes no other entry with it.
@@ -91,7 +99,8 @@ def load_directory(
         reader.problems.add(str(servers_path), 0, "no such file: the directory names no RabbitMQ servers", "note")
     clients_conf = reader.read(folder / names.clients)
     endpoints_conf = reader.read(folder / names.endpoints)
-    clients = reader.read_clients(clients_conf, mq_servers)
+    audio_servers = reader.read_audio_servers(folder / names.audio_servers)
+    clients = reader.read_clients(clients_conf, mq_servers, {server.name for server in audio_servers})
     endpoints = reader.read_endpoints(endpoints_conf, clients)
     directory = Directory(
         clients=clients,
@@ -101,7 +110,8 @@ def load_directory(
         mq_servers=mq_servers or {},
     )
     is_usable = clients_conf.was_read or endpoints_conf.was_read
-    return LoadedDirectory(directory=directory, problems=reader.problems.collected(), is_usable=is_usable)
+    problems = reader.problems.collected()
+    return LoadedDirectory(directory=directory, audio_servers=audio_servers, problems=problems, is_usable=is_usable)
 
 
 class _TextReader:
@@ -118,7 +128,9 @@ class _TextReader:
             self.problems.add(problem.path, problem.line, problem.text, problem.severity)
         return conf
 
-    def read_clients(self, conf: ParsedConf, mq_servers: Mapping[str, MqServer] | None) -> dict[str, Client]:
+    def read_clients(
+        self, conf: ParsedConf, mq_servers: Mapping[str, MqServer] | None, audio_servers: Collection[str]
+    ) -> dict[str, Client]:
         """Clients by code."""
         clients: dict[str, Client] = {}
         for section in conf.sections:
@@ -130,10 +142,12 @@ class _TextReader:
                 continue
             if section.name in clients:
                 self._report(section, f"client {section.name} stands here again; this one counts", "warning")
-            clients[section.name] = self._read_client(section, mq_servers)
+            clients[section.name] = self._read_client(section, mq_servers, audio_servers)
         return clients
 
-    def _read_client(self, section: Section, mq_servers: Mapping[str, MqServer] | None) -> Client:
+    def _read_client(
+        self, section: Section, mq_servers: Mapping[str, MqServer] | None, audio_servers: Collection[str]
+    ) -> Client:
         for setting in section.settings:
             if setting.name.lower() not in _CLIENT_KEYS:
                 self._report(setting, f"client {section.name}: unknown key {setting.name}", "note")
@@ -150,7 +164,18 @@ class _TextReader:
             vhost=vhost,
             mq_server=_value(mq_server),
             ftp_wav=self._read_flag(section.find_last("ftpwav")),
+            audio=self._read_audio(section, audio_servers),
         )
+
+    def _read_audio(self, section: Section, audio_servers: Collection[str]) -> tuple[str, ...]:
+        """The audio servers that a client names, those that there are; empty: all may take its recordings."""
+        setting = section.find_last("audio")
+        names = dict.fromkeys(filter(None, (part.strip() for part in _value(setting).split(","))))
+        unknown = [name for name in names if name not in audio_servers]
+        if setting is not None and unknown:
+            text = f"client {section.name}: no audio server is called {', '.join(unknown)}"
+            self._report(setting, text if len(unknown) < len(names) else f"{text}; all may take its recordings")
+        return tuple(name for name in names if name in audio_servers)
 
     def _read_flag(self, setting: Setting | None) -> bool:
         word = _value(setting).lower()
@@ -271,15 +296,18 @@ class _TextReader:
                 servers[section.name] = MqServer(name=section.name, url=url)
         return servers
 
+    def read_audio_servers(self, path: Path) -> tuple[AudioServer, ...]:
+        """Audio servers, in the order given; none where there is no file."""
+        return read_audio_servers(self.read(path), self._environ, self._report) if path.exists() else ()
+
     def _read_url(self, setting: Setting, server: str) -> str:
         """A server's URL without a virtual host; empty where it cannot be used. Its text never gets into a problem."""
-        missing = sorted(set(_PLACEHOLDER.findall(setting.value)) - self._environ.keys())
+        missing = find_missing(setting.value, self._environ)
         if missing:
-            names = ", ".join(f"${{{name}}}" for name in missing)
-            self._report(setting, f"RabbitMQ server {server}: not in the environment: {names}; left out")
+            self._report(setting, f"RabbitMQ server {server}: not in the environment: {missing}; left out")
             return ""
         try:
-            url = urlsplit(self._fill_in(setting.value))
+            url = urlsplit(fill_in(setting.value, self._environ))
             is_good = url.scheme in {"amqp", "amqps"} and bool(url.hostname) and url.port != 0
         except ValueError:
             is_good = False
@@ -290,16 +318,6 @@ class _TextReader:
             text = f"RabbitMQ server {server}: the virtual host in url is not used, each client has its own"
             self._report(setting, text, "warning")
         return urlunsplit(url._replace(path="", fragment=""))
-
-    def _fill_in(self, template: str) -> str:
-        """Put the environment's values in; users and passwords so that no character of theirs ends them early."""
-        userinfo_end = template.rfind("@")
-
-        def value(placeholder: re.Match[str]) -> str:
-            text = self._environ[placeholder[1]]
-            return quote(text, safe="") if placeholder.start() < userinfo_end else text
-
-        return _PLACEHOLDER.sub(value, template)
 
     def _report(self, where: Section | Setting, text: str, severity: Severity = "error") -> None:
         self.problems.add(where.path, where.line, text, severity)

@@ -160,7 +160,7 @@ def test_each_kind_is_written_as_documented() -> None:
     )
     assert encode_record(DirectoryChanged(received_at=NOON, directory=DIRECTORY)) == (
         head + b'"directory":{"clients":[{"code":"112","name":"Vila","vhost":"vila-madalena","mq_server":"mq1",'
-        b'"ftp_wav":true}],"endpoints":[{"number":"1121","type":"unidade","client":""},'
+        b'"ftp_wav":true,"audio":[]}],"endpoints":[{"number":"1121","type":"unidade","client":""},'
         b'{"number":"77","type":"apto","client":"112"}],"ring_groups":[{"number":"1120","members":["1121","1122"],'
         b'"strategy":"sequential","client":"112"}],"ai_entries":["94","95"]}}\n'
     )
