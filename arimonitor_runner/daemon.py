@@ -87,7 +87,8 @@ def _check_directory(settings: Settings) -> ExitStatus:
     directory = loaded.directory
     click.echo(
         f"# directory: {len(directory.clients)} clients, {len(directory.endpoints)} endpoints, "
-        f"{len(directory.ring_groups)} ring groups, {len(directory.mq_servers)} MQ servers"
+        f"{len(directory.ring_groups)} ring groups, {len(directory.mq_servers)} MQ servers, "
+        f"{len(loaded.audio_servers)} audio servers"
     )
     click.echo(f"# messages go to {'RabbitMQ' if uses_broker(settings, directory) else 'the log only'}")
     if not loaded.is_usable:

@@ -137,7 +137,8 @@ class DirectorySettings:
     """Clients, endpoints and MQ servers."""
 
     folder: Path = _help(  # noqa: RUF009  # an attrs field
-        "Where __CLIENTES__.DEF, endpoints_pjsip.def and mqservers.def are.", Path("/etc/arimonitor/directory")
+        "Where __CLIENTES__.DEF, endpoints_pjsip.def, mqservers.def and audioservers.def are.",
+        Path("/etc/arimonitor/directory"),
     )
     default_vhost: str = _help(
         "Vhost for calls of which no number belongs to a client; empty: they are kept back and reported.", ""

@@ -21,7 +21,7 @@ from contextlib import AsyncExitStack, closing, contextmanager
 from enum import IntEnum
 
 import structlog
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, frozen
 
 from arimonitor_core.directory import Directory
 from arimonitor_core.effects import PrintEvent
@@ -46,6 +46,8 @@ from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
 from arimonitor_runner.recordings.audio import Audio
 from arimonitor_runner.recordings.desk import Desk
 from arimonitor_runner.recordings.ledger import Ledger
+from arimonitor_runner.recordings.servers import AudioServers
+from arimonitor_runner.recordings.transports import Transports
 from arimonitor_runner.recovery import Recovered, recover
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.sinks import LocalSink, MessageStore, Sink, StoredMessage
@@ -110,13 +112,20 @@ async def run_daemon(settings: Settings, seams: Seams | None = None) -> ExitStat
         successor = Successor()
         actions = dict.fromkeys(_STOP_SIGNALS, stop.set) | {_HANDOVER_SIGNAL: successor.start}
         with _signals(actions if seams.handle_signals else {}), closing(successor):
-            return await _Daemon(settings, loaded.directory, seams, stop).run()
+            return await _Daemon(settings, loaded.directory, _with_audio(seams, loaded), stop).run()
     except AlreadyRunning as error:
         _log.error("another daemon runs", reason=str(error))
         return ExitStatus.LOCKED
     except (OutboxError, JournalError) as error:
         _log.error("the state on disk cannot be used", reason=str(error))
         return ExitStatus.CRASHED
+
+
+def _with_audio(seams: Seams, loaded: LoadedDirectory) -> Seams:
+    """Where recordings go: to the directory's audio servers, if there are any."""
+    if seams.audio is not None or not loaded.audio_servers:
+        return seams
+    return evolve(seams, audio=Audio(AudioServers(loaded.audio_servers), Transports()))
 
 
 def report_problems(loaded: LoadedDirectory) -> None:

@@ -172,7 +172,7 @@ def test_check_config_says_what_would_run(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, ["--check-config", "--directory-folder", str(folder)])
     assert done.exit_code == 0
     assert f"directory.folder = {json.dumps(str(folder))}  # --directory-folder" in done.stdout
-    assert "# directory: 1 clients, 1 endpoints, 0 ring groups, 0 MQ servers" in done.stdout
+    assert "# directory: 1 clients, 1 endpoints, 0 ring groups, 0 MQ servers, 0 audio servers" in done.stdout
     assert "# messages go to the log only" in done.stdout
     assert f"{folder}/__CLIENTES__.DEF:4: warning: [11]" in done.stderr
     assert "geheim" not in done.output
