@@ -47,6 +47,8 @@ GOALS: Final = {
     "P12": Goal(5.0, "s"),
     "P13 take": Goal(100, "ms"),
     "P13 restore": Goal(1000, "ms"),
+    "recordings": Goal(0.85, "x", at_least=True),
+    "recordings loop": Goal(20, "ms"),
 }
 """By name; a kB is 1000 bytes."""
 
