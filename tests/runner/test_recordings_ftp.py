@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 
+import aioftp
 import pytest
 from attrs import evolve
 from typed_settings import SecretStr
@@ -323,3 +324,35 @@ def test_a_server_that_speaks_something_else(run, tmp_path, answers):
         await Ftp(evolve(server, port=port)).size("a.mp3")
 
     assert error_of(run, _serve(answers, story)).is_server
+
+
+class _OldServer(aioftp.Server):
+    """A server without SIZE, NOOP and EPSV, which renames over nothing: aioftp's own, with one command less."""
+
+    def __init__(self, folder):
+        super().__init__([aioftp.User("voip", PASSWORD, base_path=folder)])
+        del self.commands_mapping["epsv"]
+
+
+def test_a_server_that_knows_little(run, tmp_path, local):
+    """Every command that it refuses has another one in its place."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+
+    async def story():
+        old = _OldServer(folder)
+        port = free_port()
+        await old.start("127.0.0.1", port)
+        ftp = Ftp(evolve(FtpServer(tmp_path / "server").server(), port=port))
+        try:
+            assert await ftp.size("a.mp3") is None
+            for _ in range(2):
+                assert await ftp.upload(local, "a.mp3") == len(CONTENT)
+            assert await ftp.size("a.mp3") == len(CONTENT)
+        finally:
+            await ftp.close()
+            await old.close()
+
+    run(story())
+    assert os.listdir(folder / "voip1") == ["a.mp3"]
+    assert (folder / "voip1" / "a.mp3").read_bytes() == CONTENT
