@@ -25,6 +25,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """Its ARI application."""
     url: str = ""
     """Its Asterisk."""
+    left_at: int = 0
+    """Journal position at which it left the folder to a successor that heard all after it; 0: it did not."""
 
 
 class StateLock:
@@ -33,6 +35,9 @@ class StateLock:
     def __init__(self, folder: Path, name: str = LOCK_NAME) -> None:
         self._path = folder / name
         self._file: int | None = None
+        self._owner = Owner()
+        self.predecessor = Owner()
+        """Who held it last before we did."""
 
     def acquire(self, owner: Owner) -> bool:
         """Take it and say who has it now; False where another process holds it. Raises OSError."""
@@ -43,10 +48,8 @@ class StateLock:
         except BlockingIOError:
             os.close(file)
             return False
-        text = msgspec.json.encode(owner)
-        os.pwrite(file, text, 0)
-        os.ftruncate(file, len(text))
-        self._file = file
+        self.predecessor, self._owner, self._file = self.read_owner(), owner, file
+        self._write(owner)
         return True
 
     async def wait(self, owner: Owner) -> None:
@@ -61,8 +64,17 @@ class StateLock:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return Owner()
 
-    def release(self) -> None:
+    def release(self, *, left_at: int = 0) -> None:
         """Let it go; without effect where it is not held. The file stays: its name may be locked by the next one."""
-        file, self._file = self._file, None
-        if file is not None:
-            os.close(file)
+        if self._file is None:
+            return
+        if left_at:
+            self._write(msgspec.structs.replace(self._owner, left_at=left_at))
+        os.close(self._file)
+        self._file = None
+
+    def _write(self, owner: Owner) -> None:
+        assert self._file is not None  # noqa: S101  # only who holds it writes
+        text = msgspec.json.encode(owner)
+        os.pwrite(self._file, text, 0)
+        os.ftruncate(self._file, len(text))

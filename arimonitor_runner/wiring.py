@@ -161,6 +161,8 @@ class _Takeover:
     listening: asyncio.Task[None]
     continues: asyncio.Future[bool]
     """To be told whether its events follow the journal's end without a gap."""
+    left_at: int
+    """Journal position at which the predecessor left, knowing of us; 0: it did not know."""
 
 
 @define
@@ -174,6 +176,8 @@ class _Daemon:
     failure: asyncio.Future[None] = Factory(lambda: asyncio.get_running_loop().create_future())
     """Done when a part failed in the background."""
     monitor: Monitor | None = None
+    left_at: int = 0
+    """Journal position at which a successor goes on; 0: none does."""
 
     async def run(self) -> ExitStatus:
         """Serve on our state folder, at once or after its present owner."""
@@ -188,7 +192,7 @@ class _Daemon:
             else:
                 status = await self._take_over(lock, owner, queue)
         finally:
-            lock.release()
+            lock.release(left_at=self.left_at)
         _log.info("stopped", status=status.name.lower())
         return status
 
@@ -217,7 +221,7 @@ class _Daemon:
             if waiting.done():
                 waiting.result()
                 claim.release()
-                return await self._serve(queue, feed, _Takeover(listening, continues))
+                return await self._serve(queue, feed, _Takeover(listening, continues, lock.predecessor.left_at))
             if listening.done():
                 listening.result()
                 return ExitStatus.REPLACED
@@ -260,7 +264,8 @@ class _Daemon:
             loop = self._make_loop(recovered.monitor, outbox, queue, sink, journal, desk)
             await sink.start()
             await loop.resume(recovered.messages)
-            is_continued = takeover is not None and recovered.was_replaced
+            # The record alone may be older: of a successor that was to go on and died first.
+            is_continued = takeover is not None and recovered.was_replaced and takeover.left_at == recovered.position
             self._begin(queue, recovered, is_continued=is_continued)
             stop_desk = _start_desk(stack, desk)
             await self._open_control(stack, loop, feed, sink, desk)
@@ -421,6 +426,8 @@ class _Daemon:
                 queue.put_anyway(ConnectionReplaced(received_at=now()))
             loop.stop()
             await self._await_loop(looping, journal)
+            if feed.was_replaced_while_up and not _crashed(looping):
+                self.left_at = loop.position
         crashes = [part for part in (looping, listening, self.failure) if _crashed(part)]
         for part in crashes:
             _log.error("a part of the daemon crashed", exc_info=part.exception())

@@ -61,3 +61,17 @@ def test_the_file_is_its_owners_alone(tmp_path):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     assert os.get_inheritable(lock._file) is False
     lock.release()
+
+
+def test_a_successor_learns_whether_it_was_known(tmp_path):
+    """The owner says where it left off only when it leaves to somebody; who dies says nothing."""
+    first, second, third = (StateLock(tmp_path) for _ in range(3))
+    assert first.acquire(OWNER)
+    assert first.predecessor == Owner()
+    first.release(left_at=41)
+    assert second.acquire(Owner(pid=8))
+    assert (second.predecessor.pid, second.predecessor.left_at) == (7, 41)
+    second.release()
+    assert third.acquire(Owner(pid=9))
+    assert (third.predecessor.pid, third.predecessor.left_at) == (8, 0)
+    third.release()

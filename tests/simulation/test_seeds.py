@@ -17,6 +17,12 @@ def test_nothing_is_lost_whatever_happens(first: int) -> None:
     assert not failed, "\n".join(map(str, failed))
 
 
+@pytest.mark.parametrize("seed", [6541, 7150, 8682, 19264])
+def test_what_once_went_wrong_stays_mended(seed: int) -> None:
+    """Seeds of longer runs: a repeat, a snapshot that outlived its journal, a takeover from who had not begun."""
+    assert run_seed(seed).faults == []
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_seed_leads_to_the_same_world_every_time(seed: int) -> None:
     """Down to the last step: else a failing seed could not be looked at."""
