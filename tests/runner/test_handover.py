@@ -235,7 +235,9 @@ def test_sighup_hands_over_to_a_fresh_process(tmp_path, directory, rabbit, vhost
                 async with heir_of(old, tmp_path):
                     await server.send(*after)
                     told = await asyncio.to_thread(rabbit.consume, vhost, len(wanted))
-                return await old.end(), shown(told)
+                status = await old.end()
+                await old.output()  # the successor held it open as well
+                return status, shown(told)
 
     status, told = run(scenario())
     assert status == 3
