@@ -125,8 +125,8 @@ class Fault:
 
 
 FAULTS = {
-    "kills": Fault(kill, 12, 100, -signal.SIGKILL),
+    "kills": Fault(kill, 8, 100, -signal.SIGKILL),
     "restarts": Fault(restart, 3, 20),
-    "handovers": Fault(hand_over, 5, 20, 3),
-    "disconnects": Fault(cut_off, 25, 100, through_proxy=True),
+    "handovers": Fault(hand_over, 4, 20, 3),
+    "disconnects": Fault(cut_off, 10, 100, through_proxy=True),
 }
