@@ -18,7 +18,6 @@ from websockets.asyncio.client import connect
 
 from arimonitor_core.effects import Effect, PublishMessage
 from arimonitor_core.inputs import AriEventReceived, Input
-from arimonitor_runner.ari.inbound import FRAMES_BUFFERED
 from arimonitor_runner.broker import Broker
 from arimonitor_runner.directory_sources.text import load_directory
 from arimonitor_runner.logs import configure_logs
@@ -221,7 +220,7 @@ def _read(url: str, application: str, frames: int, follow_frames: bool, reports:
     async def read() -> None:
         address = f"ws{url.removeprefix('http')}/ari/events?app={application}"
         # As the daemon connects, so that nothing but the daemon is what differs.
-        async with connect(address, proxy=None, compression=None, max_queue=FRAMES_BUFFERED) as websocket:
+        async with connect(address, proxy=None, compression=None, max_queue=1024) as websocket:
             reports.send("connected")
             receive = websocket.recv
             times = []
