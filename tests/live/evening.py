@@ -56,6 +56,8 @@ async def spend(
     evening = Evening(name, folder)
     spool = folder / f"{name}-daemon"
     spool.mkdir(parents=True)
+    for vhost in vhosts:
+        rabbit.purge(vhost)
     async with Proxy(8088, pair.host) as proxy:
         options = {"ari_application": APPLICATION, "ari_backoff_max_s": "0.2", "ari_ping_interval_s": "1"}
         arguments = daemon_arguments(f"http://127.0.0.1:{proxy.port}", str(spool), str(directory), **options)

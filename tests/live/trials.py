@@ -115,6 +115,8 @@ async def try_out(
     """Have faults strike while calls are made, and gather the evidence once all calls are over."""
     evidence = Evidence(name, folder, folder / f"{name}-daemon")
     evidence.spool.mkdir(parents=True)
+    for vhost in vhosts:
+        rabbit.purge(vhost)
     async with Proxy(8088, pair.host) if through_proxy else nullcontext() as proxy:
         url = f"http://127.0.0.1:{proxy.port}" if proxy else pair.url
         arguments = daemon_arguments(url, str(evidence.spool), str(directory), **_OPTIONS)

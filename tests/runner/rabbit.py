@@ -100,6 +100,11 @@ class RabbitNode:
             channel.cancel()
         return taken
 
+    def purge(self, vhost: str, queue: str = "arimonitor") -> None:
+        """Throw away what an earlier daemon told and nobody took."""
+        with self.channel(vhost) as channel:
+            channel.queue_purge(queue)
+
     def depth(self, vhost: str, queue: str = "arimonitor") -> int:
         """How many messages are ready in a queue."""
         with self.channel(vhost) as channel:
