@@ -19,6 +19,7 @@ import structlog
 
 from arimonitor_runner.directory_sources.text import load_directory
 from arimonitor_runner.logs import configure_logs
+from arimonitor_runner.running import ExitStatus
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.settings_sources import (
     OPTIONS,
@@ -30,7 +31,7 @@ from arimonitor_runner.settings_sources import (
     option_name,
     secrets_of,
 )
-from arimonitor_runner.wiring import ExitStatus, run_daemon, uses_broker
+from arimonitor_runner.wiring import run_daemon, uses_broker
 
 
 def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:

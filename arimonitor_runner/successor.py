@@ -1,6 +1,6 @@
 """Starting one's own successor: the same command with the program and the settings as they are on disk now.
 
-It takes over from us as any second daemon on the same state folder does (`wiring`); all that is done here is to start
+It takes over from us as any second daemon on the same state folder does (`takeover`); all that is done here is to start
 it, and to hear of it if it fails.
 """
 

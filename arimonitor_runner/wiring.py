@@ -1,12 +1,8 @@
-"""The composition root: makes the parts, joins them, runs them, and takes them down in the order that loses nothing.
+"""The composition root: makes the parts, joins them, has them run, and takes them down in the order that loses nothing.
 
 Start: lock, outbox, the state that the journal holds, sink, health check, ARI. Stop: ARI first, then what is queued is
 handled, committed and kept as a snapshot, then the sink delivers what it can in the time it has, then files are closed
-and the lock is freed.
-
-A daemon that finds the lock held by one of the same ARI application takes over from it: it connects first, which makes
-Asterisk turn from the old one to the new one between two events; the old one handles what it heard and leaves; its
-journal's end is where the new one, whose events have waited in memory, goes on.
+and the lock is freed. How the lock is had, `takeover` says; what happens between start and stop, `running`.
 """
 
 from __future__ import annotations
@@ -18,22 +14,20 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, closing, contextmanager
-from enum import IntEnum
 
 import structlog
 from attrs import Factory, define, evolve, frozen
 
 from arimonitor_core.directory import Directory
 from arimonitor_core.effects import PrintEvent
-from arimonitor_core.inputs import CallsNumbered, ConnectionLost, ConnectionReplaced, DirectoryChanged
+from arimonitor_core.inputs import CallsNumbered, ConnectionLost, DirectoryChanged
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.policies import Policies
 from arimonitor_core.snapshot import take_snapshot
-from arimonitor_runner.ari import AriFeed
+from arimonitor_runner.ari import AriFeed, Hold
 from arimonitor_runner.broker import Broker
 from arimonitor_runner.control import ControlServer
 from arimonitor_runner.directory_sources.text import LoadedDirectory, load_directory
-from arimonitor_runner.health import wait_for_ami, wait_for_ari
 from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.journal import Journal, JournalError
 from arimonitor_runner.journal.keeper import SnapshotKeeper
@@ -41,7 +35,6 @@ from arimonitor_runner.loop import Checkpoints, CoreLoop, Observer, callnumber_m
 from arimonitor_runner.orders import make_orders
 from arimonitor_runner.outbox import Outbox, OutboxError
 from arimonitor_runner.pair import PairedSink
-from arimonitor_runner.pbx_watch import PbxWatch
 from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
 from arimonitor_runner.recordings.audio import Audio
 from arimonitor_runner.recordings.desk import Desk
@@ -49,34 +42,17 @@ from arimonitor_runner.recordings.ledger import Ledger
 from arimonitor_runner.recordings.servers import AudioServers
 from arimonitor_runner.recordings.transports import Transports
 from arimonitor_runner.recovery import Recovered, recover
+from arimonitor_runner.running import ExitStatus, Run
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.sinks import LocalSink, MessageStore, Sink, StoredMessage
-from arimonitor_runner.state_lock import SUCCESSOR_LOCK_NAME, Owner, StateLock
 from arimonitor_runner.successor import Successor
 from arimonitor_runner.systemd import notify_ready, notify_stopping
+from arimonitor_runner.takeover import Takeover, serve_as_owner
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _HANDOVER_SIGNAL = signal.SIGHUP
 
-LEAVE_S = 10.0
-"""How long a predecessor may take to leave beyond the time that it has for RabbitMQ."""
-
 _log = structlog.get_logger()
-
-
-class ExitStatus(IntEnum):
-    """Exit status of the daemon."""
-
-    STOPPED = 0
-    """Asked to stop, by SIGTERM or SIGINT."""
-    CRASHED = 1
-    """A fault in a part of it; the log has the traceback. Starting again is right."""
-    MISCONFIGURED = 2
-    """Settings or directory cannot be used; starting again without a change is useless."""
-    REPLACED = 3
-    """Another process took over the ARI application name; starting again would take it back."""
-    LOCKED = 4
-    """Another daemon holds the PID file."""
 
 
 @frozen(kw_only=True)
@@ -112,13 +88,17 @@ async def run_daemon(settings: Settings, seams: Seams | None = None) -> ExitStat
         successor = Successor()
         actions = dict.fromkeys(_STOP_SIGNALS, stop.set) | {_HANDOVER_SIGNAL: successor.start}
         with _signals(actions if seams.handle_signals else {}), closing(successor):
-            return await _Daemon(settings, loaded.directory, _with_audio(seams, loaded), stop).run()
+            run = Run(settings, stop)
+            daemon = _Daemon(settings, loaded.directory, _with_audio(seams, loaded), run)
+            status = await serve_as_owner(run, daemon.make_feed, daemon.serve)
     except AlreadyRunning as error:
         _log.error("another daemon runs", reason=str(error))
         return ExitStatus.LOCKED
     except (OutboxError, JournalError) as error:
         _log.error("the state on disk cannot be used", reason=str(error))
         return ExitStatus.CRASHED
+    _log.info("stopped", status=status.name.lower())
+    return status
 
 
 def _with_audio(seams: Seams, loaded: LoadedDirectory) -> Seams:
@@ -154,103 +134,22 @@ def uses_broker(settings: Settings, directory: Directory) -> bool:
     return mode == "rabbitmq" or (mode == "auto" and bool(directory.mq_servers))
 
 
-@frozen
-class _Takeover:
-    """A feed that is connected already, and holds its events back."""
-
-    listening: asyncio.Task[None]
-    continues: asyncio.Future[bool]
-    """To be told whether its events follow the journal's end without a gap."""
-    left_at: int
-    """Journal position at which the predecessor left, knowing of us; 0: it did not know."""
-
-
 @define
 class _Daemon:
-    """One run: the parts that live and die together."""
+    """The parts of one run, which live and die together."""
 
     settings: Settings
     directory: Directory
     seams: Seams
-    stop: asyncio.Event
-    failure: asyncio.Future[None] = Factory(lambda: asyncio.get_running_loop().create_future())
-    """Done when a part failed in the background."""
+    run: Run
+    queue: InputQueue = Factory(lambda daemon: InputQueue(daemon.settings.ari.queue_max), takes_self=True)
     monitor: Monitor | None = None
-    left_at: int = 0
-    """Journal position at which a successor goes on; 0: none does."""
 
-    async def run(self) -> ExitStatus:
-        """Serve on our state folder, at once or after its present owner."""
-        settings = self.settings
-        lock = StateLock(settings.journal.folder)
-        owner = Owner(pid=os.getpid(), application=settings.ari.application, url=settings.ari.url)
-        queue = InputQueue(settings.ari.queue_max)
-        try:
-            if lock.acquire(owner):
-                feed = AriFeed(settings.ari, queue, known_channels=self._known_channels)
-                status = await self._serve(queue, feed)
-            else:
-                status = await self._take_over(lock, owner, queue)
-        finally:
-            lock.release(left_at=self.left_at)
-        _log.info("stopped", status=status.name.lower())
-        return status
+    def make_feed(self, hold: Hold | None) -> AriFeed:
+        """What listens to Asterisk; `hold` as of `AriFeed`."""
+        return AriFeed(self.settings.ari, self.queue, known_channels=self._known_channels, hold=hold)
 
-    async def _take_over(self, lock: StateLock, owner: Owner, queue: InputQueue) -> ExitStatus:
-        """Connect in the place of who owns the folder now, wait until he has left, and go on where he ended."""
-        held_by = lock.read_owner()
-        if (held_by.application, held_by.url) != (owner.application, owner.url):
-            raise AlreadyRunning(
-                f"{self.settings.journal.folder}: held by process {held_by.pid}, which listens elsewhere"
-            )
-        if self.settings.ari.mode == "outbound":
-            raise AlreadyRunning(f"{self.settings.journal.folder}: held by process {held_by.pid}; stop it first")
-        claim = StateLock(self.settings.journal.folder, SUCCESSOR_LOCK_NAME)
-        if not claim.acquire(owner):
-            raise AlreadyRunning(f"{self.settings.journal.folder}: another successor is waiting already")
-        _log.info("taking over", predecessor=held_by.pid)
-        continues: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        feed = AriFeed(self.settings.ari, queue, known_channels=self._known_channels, hold=lambda: continues)
-        listening = asyncio.create_task(feed.run(), name="ari")
-        waiting = asyncio.create_task(lock.wait(owner), name="lock")
-        stopping = asyncio.create_task(self._stopped(), name="stop")
-        in_vain = asyncio.create_task(self._waits_in_vain(feed), name="in vain")
-        parts = (waiting, listening, stopping, in_vain)
-        try:
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                waiting.result()
-                claim.release()
-                return await self._serve(queue, feed, _Takeover(listening, continues, lock.predecessor.left_at))
-            if listening.done():
-                listening.result()
-                return ExitStatus.REPLACED
-            if in_vain.done():
-                in_vain.result()
-                _log.error("the predecessor heard nothing of us and goes on", predecessor=held_by.pid)
-                return ExitStatus.REPLACED
-            return ExitStatus.STOPPED
-        finally:
-            claim.release()
-            for task in parts:
-                task.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
-
-    async def _waits_in_vain(self, feed: AriFeed) -> None:
-        """Return when waiting for the predecessor leads to nothing.
-
-        It lost its own connection before we came, so Asterisk told it nothing; it connects again and takes our place.
-        Where our connection is lost instead, it may be leaving all the same, and gets the time for it.
-        """
-        if not await feed.ended_while_held():
-            await asyncio.sleep(self.settings.drain_timeout_s + LEAVE_S)
-
-    async def _serve(
-        self,
-        queue: InputQueue,
-        feed: AriFeed,
-        takeover: _Takeover | None = None,
-    ) -> ExitStatus:
+    async def serve(self, feed: AriFeed, takeover: Takeover | None) -> ExitStatus:
         """Go on where the journal ends, until something ends it."""
         settings = self.settings
         async with AsyncExitStack() as stack:
@@ -258,25 +157,25 @@ class _Daemon:
             outbox = await self._open_outbox(stack)
             recovered, mark = await self._recover(outbox)
             journal = await self._open_journal(stack, first_position=max(recovered.position, mark) + 1)
-            sink = self._make_sink(outbox, queue)
+            sink = self._make_sink(outbox)
             stack.push_async_callback(sink.close)
             desk = await self._make_desk(outbox, sink)
-            loop = self._make_loop(recovered.monitor, outbox, queue, sink, journal, desk)
+            loop = self._make_loop(recovered.monitor, outbox, sink, journal, desk)
             await sink.start()
             await loop.resume(recovered.messages)
             # The record alone may be older: of a successor that was to go on and died first.
             is_continued = takeover is not None and recovered.was_replaced and takeover.left_at == recovered.position
-            self._begin(queue, recovered, is_continued=is_continued)
+            self._begin(recovered, is_continued=is_continued)
             stop_desk = _start_desk(stack, desk)
             await self._open_control(stack, loop, feed, sink, desk)
             if takeover is not None:
                 listening = takeover.listening
                 takeover.continues.set_result(is_continued)
             else:
-                listening = asyncio.create_task(self._listen(feed), name="ari")
+                listening = asyncio.create_task(self.run.listen(feed), name="ari")
             gc.freeze()  # what exists by now stays: the collector need not walk through it again and again
             notify_ready()
-            status = await self._run_parts(loop, feed, listening, queue, journal)
+            status = await self.run.until_ended(loop, feed, listening, self.queue, journal)
             notify_stopping()
             _log.info("stopping", status=status.name.lower())
             await stop_desk()
@@ -291,7 +190,7 @@ class _Daemon:
             synchronous=settings.outbox.sync,
             rows_max=settings.outbox.rows_max,
             needs_vhost=self._is_broker(),
-            on_failure=self._fail,
+            on_failure=self.run.fail,
             on_trouble=_tell_of_outbox,
         )
         await outbox.open()
@@ -323,7 +222,7 @@ class _Daemon:
     def _is_broker(self) -> bool:
         return self.seams.make_sink is None and uses_broker(self.settings, self.directory)
 
-    def _make_sink(self, outbox: Outbox, queue: InputQueue) -> Sink:
+    def _make_sink(self, outbox: Outbox) -> Sink:
         if self.seams.make_sink is not None:
             return self.seams.make_sink(outbox)
         if not self._is_broker():
@@ -338,14 +237,14 @@ class _Daemon:
             self.settings.broker,
             server=self.settings.server,
             make_broker=self._make_broker,
-            feed=queue.put_anyway,
+            feed=self.queue.put_anyway,
             live_numbers=self._live_numbers,
-            on_failure=self._fail,
+            on_failure=self.run.fail,
         )
 
     def _make_broker(self, store: MessageStore, directory: Directory) -> Broker:
         settings = self.settings
-        return Broker(store, directory, settings.broker, server=settings.server, on_failure=self._fail)
+        return Broker(store, directory, settings.broker, server=settings.server, on_failure=self.run.fail)
 
     async def _make_desk(self, outbox: Outbox, sink: Sink) -> Desk | None:
         """What stores recordings; None where there is no audio server, and then no message waits for any."""
@@ -366,12 +265,12 @@ class _Daemon:
         )
 
     def _make_loop(  # the parts are joined here
-        self, monitor: Monitor, outbox: Outbox, queue: InputQueue, sink: Sink, journal: Journal, desk: Desk | None
+        self, monitor: Monitor, outbox: Outbox, sink: Sink, journal: Journal, desk: Desk | None
     ) -> CoreLoop:
         settings = self.settings
         return CoreLoop(
             monitor,
-            queue,
+            self.queue,
             outbox,
             sink,
             server=settings.server,
@@ -387,15 +286,15 @@ class _Daemon:
             on_recordings=desk.nudge if desk is not None else None,
         )
 
-    def _begin(self, queue: InputQueue, recovered: Recovered, *, is_continued: bool) -> None:
+    def _begin(self, recovered: Recovered, *, is_continued: bool) -> None:
         """Tell the core of the pause since the journal's last input, and of the directory as it is now."""
         if recovered.forgotten_callnumber:
-            queue.put_anyway(CallsNumbered(received_at=now(), numbers={"": recovered.forgotten_callnumber}))
+            self.queue.put_anyway(CallsNumbered(received_at=now(), numbers={"": recovered.forgotten_callnumber}))
         # Asterisk itself keeps the events of the pause where it dials us.
         was_deaf = not is_continued and self.settings.ari.mode == "inbound"
         if was_deaf and recovered.position and recovered.monitor.lost_at is None:
-            queue.put_anyway(ConnectionLost(received_at=recovered.last_at))
-        queue.put_anyway(DirectoryChanged(received_at=now(), directory=self.directory))
+            self.queue.put_anyway(ConnectionLost(received_at=recovered.last_at))
+        self.queue.put_anyway(DirectoryChanged(received_at=now(), directory=self.directory))
 
     async def _open_control(
         self, stack: AsyncExitStack, loop: CoreLoop, feed: AriFeed, sink: Sink, desk: Desk | None
@@ -405,72 +304,12 @@ class _Daemon:
         await control.start()
         stack.push_async_callback(control.close)
 
-    async def _run_parts(
-        self, loop: CoreLoop, feed: AriFeed, listening: asyncio.Task[None], queue: InputQueue, journal: Journal
-    ) -> ExitStatus:
-        """Listen until something ends it; afterwards all that was heard is handled, committed and kept."""
-        looping = asyncio.create_task(loop.run(), name="loop")
-        stopping = asyncio.create_task(self._stopped(), name="stop")
-        watching = asyncio.create_task(self._watch(), name="watch")
-        try:
-            await asyncio.wait({looping, listening, stopping, self.failure}, return_when=asyncio.FIRST_COMPLETED)
-            replaced = listening.done() and not listening.cancelled() and listening.exception() is None
-        finally:
-            was_up = feed.is_up
-            for task in (listening, stopping, watching):
-                task.cancel()
-            await asyncio.gather(listening, stopping, watching, return_exceptions=True)
-            if was_up and self.settings.ari.mode == "inbound":
-                queue.put_anyway(ConnectionLost(received_at=now()))
-            elif feed.was_replaced_while_up:
-                queue.put_anyway(ConnectionReplaced(received_at=now()))
-            loop.stop()
-            await self._await_loop(looping, journal)
-            if feed.was_replaced_while_up and not _crashed(looping):
-                self.left_at = loop.position
-        crashes = [part for part in (looping, listening, self.failure) if _crashed(part)]
-        for part in crashes:
-            _log.error("a part of the daemon crashed", exc_info=part.exception())
-        if crashes:
-            return ExitStatus.CRASHED
-        return ExitStatus.REPLACED if replaced and not self.stop.is_set() else ExitStatus.STOPPED
-
-    async def _await_loop(self, looping: asyncio.Task[None], journal: Journal) -> None:
-        """Give the loop time to finish, but not for ever: a full disk may never have room again."""
-        done, _ = await asyncio.wait({looping}, timeout=max(self.settings.drain_timeout_s, 1.0))
-        if not done:
-            _log.error(
-                "the disk takes nothing: what is still in memory is given up, Asterisk will be asked at the next start"
-            )
-            await journal.close()
-            await asyncio.wait({looping})
-
-    async def _stopped(self) -> None:
-        await self.stop.wait()
-
-    async def _listen(self, feed: AriFeed) -> None:
-        """Wait for Asterisk, then listen to it."""
-        await asyncio.gather(wait_for_ari(self.settings.ari), wait_for_ami(self.settings.ami))
-        await feed.run()
-
-    async def _watch(self) -> None:
-        """Look after Asterisk; calls are followed whether or not that works."""
-        try:
-            await PbxWatch(self.settings.ari, self.settings.ami).run()
-        except Exception:
-            _log.exception("Asterisk is not watched any more")
-
     def _known_channels(self) -> Collection[str]:
         return self.monitor.channel_ids() if self.monitor is not None else ()
 
     def _live_numbers(self) -> Mapping[str, int]:
         calls = self.monitor.book.calls.values() if self.monitor is not None else ()
         return {call.guid: call.callnumber for call in calls if call.callnumber}
-
-    def _fail(self, error: BaseException) -> None:
-        """A part failed where nobody awaits it: the daemon ends, and its supervisor starts it anew."""
-        if not self.failure.done():
-            self.failure.set_exception(error)
 
 
 def _start_desk(stack: AsyncExitStack, desk: Desk | None) -> Callable[[], Awaitable[None]]:
@@ -498,10 +337,6 @@ def _tell_of_outbox(trouble: str | None) -> None:
         _log.info("the outbox can be written again")
     else:
         _log.error("the outbox cannot be written: events and messages wait in memory", reason=trouble)
-
-
-def _crashed(part: asyncio.Future[None]) -> bool:
-    return part.done() and not part.cancelled() and part.exception() is not None
 
 
 @contextmanager

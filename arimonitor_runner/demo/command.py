@@ -28,6 +28,7 @@ from arimonitor_runner.demo.summary import Outcome, print_summary
 from arimonitor_runner.logs import configure_logs
 from arimonitor_runner.loop import Observer
 from arimonitor_runner.outbox import Outbox
+from arimonitor_runner.running import ExitStatus
 from arimonitor_runner.settings import (
     AriSettings,
     BrokerSettings,
@@ -38,7 +39,7 @@ from arimonitor_runner.settings import (
     Settings,
 )
 from arimonitor_runner.sinks import LocalSink, StoredMessage
-from arimonitor_runner.wiring import ExitStatus, Seams, run_daemon
+from arimonitor_runner.wiring import Seams, run_daemon
 
 DEFAULT_SPEED = 1.7
 """The story's 45 seconds become 27."""

@@ -22,13 +22,14 @@ from arimonitor_core.directory import Directory
 from arimonitor_core.effects import Effect, PublishMessage
 from arimonitor_core.inputs import Input
 from arimonitor_core.monitor import Monitor
-from arimonitor_runner import ari, input_queue, outbox, wiring
+from arimonitor_runner import ari, input_queue, outbox, running, takeover, wiring
 from arimonitor_runner.ari import inbound
 from arimonitor_runner.broker import publisher
 from arimonitor_runner.directory_sources.text import LoadedDirectory, load_directory
 from arimonitor_runner.journal.files import FILE_OPERATIONS, FileOperations
 from arimonitor_runner.journal.snapshots import SnapshotStore
 from arimonitor_runner.loop import CoreLoop, Observer
+from arimonitor_runner.running import ExitStatus
 from arimonitor_runner.settings import (
     AriSettings,
     BrokerSettings,
@@ -37,7 +38,7 @@ from arimonitor_runner.settings import (
     OutboxSettings,
     Settings,
 )
-from arimonitor_runner.wiring import ExitStatus, Seams, run_daemon
+from arimonitor_runner.wiring import Seams, run_daemon
 from tests.replay.captures import FIXTURES
 from tests.simulation import scenarios
 from tests.simulation.asterisk import Asterisk
@@ -393,14 +394,14 @@ def _installed(world: World) -> Iterator[None]:
     replaced: list[tuple[Any, str, Any]] = [
         (input_queue, "time", clock),
         (wiring, "Journal", journal),
-        (wiring, "StateLock", VirtualLock),
         (wiring, "ControlServer", NoControl),
-        (wiring, "PbxWatch", NoWatch),
-        (wiring, "wait_for_ari", answers_at_once),
-        (wiring, "wait_for_ami", answers_at_once),
         (wiring, "CoreLoop", partial(CoreLoop, clock=unix_time)),
         (wiring, "load_directory", lambda *_: loaded_directory()),
         (wiring, "gc", SimpleNamespace(freeze=lambda: None)),
+        (takeover, "StateLock", VirtualLock),
+        (running, "PbxWatch", NoWatch),
+        (running, "wait_for_ari", answers_at_once),
+        (running, "wait_for_ami", answers_at_once),
         (outbox, "OutboxThread", VirtualOutboxThread),
         (inbound, "connect", open_websocket),
         (ari, "AriRest", VirtualRest),

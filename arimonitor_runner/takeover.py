@@ -1,0 +1,110 @@
+"""Whose the state folder is: ours at once, or once its present owner has left it to us.
+
+A daemon that finds the lock held by one of the same ARI application takes over from it: it connects first, which makes
+Asterisk turn from the old one to the new one between two events; the old one handles what it heard and leaves; its
+journal's end is where the new one, whose events have waited in memory, goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+import structlog
+from attrs import frozen
+
+from arimonitor_runner.ari import AriFeed, Hold
+from arimonitor_runner.pid_file import AlreadyRunning
+from arimonitor_runner.running import ExitStatus, Run
+from arimonitor_runner.settings import Settings
+from arimonitor_runner.state_lock import SUCCESSOR_LOCK_NAME, Owner, StateLock
+
+LEAVE_S = 10.0
+"""How long a predecessor may take to leave beyond the time that it has for RabbitMQ."""
+
+_log = structlog.get_logger()
+
+
+@frozen
+class Takeover:
+    """A feed that is connected already, and holds its events back."""
+
+    listening: asyncio.Task[None]
+    continues: asyncio.Future[bool]
+    """To be told whether its events follow the journal's end without a gap."""
+    left_at: int
+    """Journal position at which the predecessor left, knowing of us; 0: it did not know."""
+
+
+MakeFeed = Callable[[Hold | None], AriFeed]
+Serve = Callable[[AriFeed, Takeover | None], Awaitable[ExitStatus]]
+
+
+async def serve_as_owner(run: Run, make_feed: MakeFeed, serve: Serve) -> ExitStatus:
+    """Serve on our state folder, at once or after its present owner. Raises AlreadyRunning, OSError."""
+    settings = run.settings
+    lock = StateLock(settings.journal.folder)
+    owner = Owner(pid=os.getpid(), application=settings.ari.application, url=settings.ari.url)
+    try:
+        if lock.acquire(owner):
+            return await serve(make_feed(None), None)
+        return await _take_over(run, lock, owner, make_feed, serve)
+    finally:
+        lock.release(left_at=run.left_at)
+
+
+async def _take_over(run: Run, lock: StateLock, owner: Owner, make_feed: MakeFeed, serve: Serve) -> ExitStatus:
+    """Connect in the place of who owns the folder now, wait until he has left, and go on where he ended."""
+    held_by = lock.read_owner()
+    claim = _claim(run.settings, owner, held_by)
+    _log.info("taking over", predecessor=held_by.pid)
+    continues: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    feed = make_feed(lambda: continues)
+    listening = asyncio.create_task(feed.run(), name="ari")
+    waiting = asyncio.create_task(lock.wait(owner), name="lock")
+    stopping = asyncio.create_task(run.stopped(), name="stop")
+    in_vain = asyncio.create_task(_waits_in_vain(run.settings, feed), name="in vain")
+    parts = (waiting, listening, stopping, in_vain)
+    try:
+        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
+            claim.release()
+            return await serve(feed, Takeover(listening, continues, lock.predecessor.left_at))
+        if listening.done():
+            listening.result()
+            return ExitStatus.REPLACED
+        if in_vain.done():
+            in_vain.result()
+            _log.error("the predecessor heard nothing of us and goes on", predecessor=held_by.pid)
+            return ExitStatus.REPLACED
+        return ExitStatus.STOPPED
+    finally:
+        claim.release()
+        for task in parts:
+            task.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
+
+
+def _claim(settings: Settings, owner: Owner, held_by: Owner) -> StateLock:
+    """The right to wait for the owner, which one process has at a time. Raises AlreadyRunning."""
+    folder = settings.journal.folder
+    if (held_by.application, held_by.url) != (owner.application, owner.url):
+        raise AlreadyRunning(f"{folder}: held by process {held_by.pid}, which listens elsewhere")
+    if settings.ari.mode == "outbound":
+        raise AlreadyRunning(f"{folder}: held by process {held_by.pid}; stop it first")
+    claim = StateLock(folder, SUCCESSOR_LOCK_NAME)
+    if not claim.acquire(owner):
+        raise AlreadyRunning(f"{folder}: another successor is waiting already")
+    return claim
+
+
+async def _waits_in_vain(settings: Settings, feed: AriFeed) -> None:
+    """Return when waiting for the predecessor leads to nothing.
+
+    It lost its own connection before we came, so Asterisk told it nothing; it connects again and takes our place.
+    Where our connection is lost instead, it may be leaving all the same, and gets the time for it.
+    """
+    if not await feed.ended_while_held():
+        await asyncio.sleep(settings.drain_timeout_s + LEAVE_S)
