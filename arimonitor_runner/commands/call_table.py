@@ -10,15 +10,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-UNATTENDED_WIDTH = 200
-"""Columns where no terminal says how wide it is: a file or a pipe."""
+from arimonitor_runner.commands.tables import make_console
 
 
 class TableSink:
     """Gathers the messages and prints tables at the end: calls, endpoints, pushes; empty ones are left out."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or _console()
+        self._console = console or make_console()
         self._calls: dict[str, dict[str, Any]] = {}
         self._opened: dict[str, int] = {}
         self._endpoints: dict[str, dict[str, Any]] = {}
@@ -77,14 +76,6 @@ class TableSink:
         for endpoint, data in sorted(self._endpoints.items()):
             table.add_row(endpoint, data["status"], str(self._changes[endpoint]), data["address"], data["cause"])
         return table
-
-
-def _console() -> Console:
-    """Names and numbers in messages are nobody's markup, and standard output need not be a terminal."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = UNATTENDED_WIDTH
-    return console
 
 
 def _table(title: str, columns: Iterable[str], numbers: Iterable[str], more: Iterable[str] = ()) -> Table:
