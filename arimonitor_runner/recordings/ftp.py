@@ -22,6 +22,8 @@ PART_SUFFIX = ".part"
 BLOCK_BYTES = 2**18
 IDLE_S = 60.0
 """A connection that nobody needed for so long is given up."""
+ASK_AFTER_S = 5.0
+"""A connection that was idle for so long is asked whether the server still listens; no server gives one up sooner."""
 
 _FAULTS = (aioftp.AIOFTPException, OSError, ValueError, IndexError, EOFError)
 """What aioftp raises when the server or the network fails, or when an answer makes no sense."""
@@ -40,6 +42,7 @@ class Ftp:
         self._room = asyncio.Semaphore(server.channels_max)
         self._context: ssl.SSLContext | None = None
         self._idle: dict[aioftp.Client, asyncio.TimerHandle] = {}
+        """With what gives them up."""
 
     async def upload(self, local: Path, name: str) -> int:
         """Store a file under a name, in place of what has this name there, and give its size there, in bytes.
@@ -80,7 +83,9 @@ class Ftp:
 
     async def close(self) -> None:
         """Give up the connections that nobody uses."""
-        while (client := self._take_idle()) is not None:
+        while self._idle:
+            client, timer = self._idle.popitem()
+            timer.cancel()
             await _drop(client)
 
     @asynccontextmanager
@@ -113,6 +118,7 @@ class Ftp:
                     self._context = self._context or await asyncio.to_thread(_make_context, server)
                     await client.upgrade_to_tls(self._context)
                 await client.login(server.user, server.password)
+                await client.command("TYPE I", "200")
                 await self._enter_folder(client)
         except BaseException:
             await _drop(client)
@@ -121,27 +127,33 @@ class Ftp:
 
     async def _find_idle(self) -> aioftp.Client | None:
         """A kept connection that the server has not given up meanwhile."""
-        while (client := self._take_idle()) is not None:
-            try:
-                async with asyncio.timeout(self._server.connect_timeout_s):
-                    await client.command("NOOP", "2xx")
-            except BaseException as error:
-                await _drop(client)
-                if not isinstance(error, _FAULTS):
-                    raise
-            else:
+        while self._idle:
+            client, timer = self._idle.popitem()
+            timer.cancel()
+            idle_s = IDLE_S - (timer.when() - asyncio.get_running_loop().time())
+            if await self._is_open(client, idle_s):
                 return client
+            await _drop(client)
         return None
+
+    async def _is_open(self, client: aioftp.Client, idle_s: float) -> bool:
+        stream = client.stream
+        if stream.writer.is_closing() or stream.reader.at_eof():
+            return False
+        if idle_s < ASK_AFTER_S:
+            return True
+        try:
+            async with asyncio.timeout(self._server.connect_timeout_s):
+                await client.command("NOOP", "2xx")
+        except _FAULTS:
+            return False
+        except BaseException:
+            await _drop(client)
+            raise
+        return True
 
     def _keep(self, client: aioftp.Client) -> None:
         self._idle[client] = asyncio.get_running_loop().call_later(IDLE_S, self._expire, client)
-
-    def _take_idle(self) -> aioftp.Client | None:
-        if not self._idle:
-            return None
-        client, timer = self._idle.popitem()
-        timer.cancel()
-        return client
 
     def _expire(self, client: aioftp.Client) -> None:
         del self._idle[client]
@@ -170,7 +182,6 @@ class Ftp:
 
     async def _store(self, client: aioftp.Client, read: Reader, name: str) -> None:
         """Send a file's content."""
-        await client.command("TYPE I", "200")
         writer = await self._open_data(client)
         broken: Exception | None = None
         try:
@@ -221,7 +232,6 @@ class Ftp:
 
     async def _size(self, client: aioftp.Client, name: str) -> int | None:
         try:
-            await client.command("TYPE I", "200")
             _, lines = await client.command(f"SIZE {name}", "213")
             return int(lines[-1])
         except aioftp.StatusCodeError as error:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import tempfile
-from asyncio.subprocess import Process
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -26,8 +26,12 @@ _TAG_LENGTH_MAX = 100
 _WORDS_MAX = 300
 
 
-async def convert(source: Path, target: Path, tags: Tags, lame: Lame) -> int:
+async def convert(
+    source: Path, target: Path, tags: Tags, lame: Lame, *, turn: AbstractAsyncContextManager[object] | None = None
+) -> int:
     """Make `target`, an MP3, of `source`, a WAV that is finished, and give its size in bytes.
+
+    LAME itself runs within `turn`, which may bound how many do so at a time.
 
     Written aside, forced to disk and renamed, so that under its name there is a whole MP3 or none. A target that exists
     is replaced. When cancelled, LAME is ended and nothing is left.
@@ -38,10 +42,11 @@ async def convert(source: Path, target: Path, tags: Tags, lame: Lame) -> int:
     source, target = source.absolute(), target.absolute()  # noqa: ASYNC240  # asks no disk
     aside = target.with_name(f".{target.name}.part")
     try:
-        wav_seconds = await asyncio.to_thread(check_source, source)
-        await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+        wav_seconds = await asyncio.to_thread(_prepare, source, target)
         # Absolute: LAME takes what begins with a dash for an option, and has no -- to end them.
-        await _run([lame.program, *arguments(tags, lame), str(source), str(aside)], lame)
+        command = [lame.program, *arguments(tags, lame), str(source), str(aside)]
+        async with turn or nullcontext():
+            await _run(command, lame)
         return await asyncio.to_thread(_finish, aside, target, wav_seconds)
     except OSError as error:
         raise RecordingError(f"{target} cannot be written: {error.strerror}") from error
@@ -91,19 +96,26 @@ def last_words(output: bytes) -> str:
     return text[-_WORDS_MAX:] or "it gave no reason"
 
 
+def _prepare(source: Path, target: Path) -> float:
+    """See that a conversion can begin; gives the length of the WAV in seconds."""
+    seconds = check_source(source)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return seconds
+
+
 async def _run(command: Sequence[str], lame: Lame) -> None:
     """Run LAME to its end."""
     # A file and no pipe: what a child of LAME's keeps open can make nobody wait.
     with tempfile.TemporaryFile() as words:
         try:
-            process = await _start(command, words)
+            process = _start(command, words)
         except OSError as error:
             raise RecordingError(f"{lame.program} cannot be run: {error.strerror}") from error
         try:
             with suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, lame.nice)
             async with asyncio.timeout(lame.timeout_s):
-                await process.wait()
+                await _ended(process)
         except TimeoutError:
             raise RecordingError(f"{lame.program} did not end within {lame.timeout_s:g} s") from None
         finally:
@@ -113,34 +125,40 @@ async def _run(command: Sequence[str], lame: Lame) -> None:
             raise RecordingError(f"{lame.program} failed ({process.returncode}): {last_words(words.read())}")
 
 
-async def _start(command: Sequence[str], words: IO[bytes]) -> Process:
-    """Start a process; cancelled in the middle of it, end it with all that it has started."""
-    starting = asyncio.create_task(
-        asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=words,
-            # Where LAME is a script, all that it started ends with it.
-            process_group=0,
-            # Nothing else of our environment: it may hold passwords.
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE},
-        )
+def _start(command: Sequence[str], words: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603  # the operator's own program, and no shell
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=words,
+        # Where LAME is a script, all that it started ends with it.
+        process_group=0,
+        # Nothing else of our environment: it may hold passwords.
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE},
     )
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process's end, without the thread that asyncio's own processes have for that."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    descriptor = os.pidfd_open(process.pid)
     try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        with suppress(OSError):
-            await _end(await starting)
-        raise
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+    finally:
+        os.close(descriptor)
+    process.wait()
 
 
-async def _end(process: Process) -> None:
+async def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and its group, unless it has ended."""
-    if process.returncode is None:
+    if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        await _ended(process)
 
 
 def _finish(aside: Path, target: Path, wav_seconds: float) -> int:

@@ -7,6 +7,7 @@ settled in one transaction as well: the message is released, or a `recording` me
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -103,6 +104,18 @@ def _entry(row: Sequence[Any]) -> Entry:
     return Entry(**values | {name: bool(values[name]) for name in _FLAGS})
 
 
+@frozen(kw_only=True)
+class Agenda:
+    """What there is to do; times in Unix seconds."""
+
+    overdue: list[str]
+    """The message_ids that waited long enough, oldest first."""
+    due: list[Entry]
+    """Recordings that can be worked on, longest due first; none whose file another one has that is worked on."""
+    next_due_at: float
+    """When something will be due that is not yet; infinite: nothing will."""
+
+
 class Ledger:
     """One daemon's. All of it happens in the outbox's thread; each coroutine returns after its commit."""
 
@@ -116,37 +129,17 @@ class Ledger:
         """From now on recordings that come with their message are kept."""
         self._outbox.keep_recordings = self._keep
 
-    async def due(self, now: float, limit: int, busy: Collection[Entry]) -> list[Entry]:
-        """Recordings that can be worked on now, longest due first; none whose file one of the busy ones has."""
-        names, paths = {entry.name for entry in busy}, {entry.path for entry in busy}
+    async def agenda(self, now: float, room: int, busy: Collection[Entry]) -> Agenda:
+        """What there is to do, where there is room for so many recordings beside the busy ones."""
 
-        def work(connection: sqlite3.Connection) -> list[Entry]:
-            where = f"WHERE {_OPEN} AND next_try_at <= ? ORDER BY next_try_at, id LIMIT ?"
-            found: list[Entry] = []
-            taken, taken_paths = set(names), set(paths)
-            for entry in read_entries(connection, where, (now, limit + 2 * len(busy))):
-                if entry.name not in taken and entry.path not in taken_paths:
-                    taken.add(entry.name)
-                    taken_paths.add(entry.path)
-                    found.append(entry)
-            return found[:limit]
+        def work(connection: sqlite3.Connection) -> Agenda:
+            return Agenda(
+                overdue=overdue(connection, now),
+                due=_due(connection, now, room, busy) if room > 0 else [],
+                next_due_at=_next_due_at(connection, now),
+            )
 
         return await self._outbox.transact(work)
-
-    async def next_due_at(self, now: float) -> float | None:
-        """When something will be due that is not yet: Unix seconds; None: nothing will."""
-
-        def work(connection: sqlite3.Connection) -> float | None:
-            query = f"SELECT min(next_try_at) FROM recordings WHERE {_OPEN} AND next_try_at > ?"  # noqa: S608  # our own
-            (next_try_at,) = connection.execute(query, (now,)).fetchone()
-            times = [at for at in (next_try_at, next_release_at(connection)) if at is not None]
-            return min(times) if times else None
-
-        return await self._outbox.transact(work)
-
-    async def overdue(self, now: float) -> list[str]:
-        """The message_ids that waited long enough."""
-        return await self._outbox.transact(lambda connection: overdue(connection, now))
 
     async def of_message(self, message_id: str) -> list[Entry]:
         """The recordings of a message, in its order."""
@@ -316,6 +309,24 @@ def _status(before: Entry, entry: Entry) -> str:
     if entry.url != entry.told_url:
         return STORED_ELSEWHERE
     return "" if before.told_url is None else STORED_LATE
+
+
+def _due(connection: sqlite3.Connection, now: float, room: int, busy: Collection[Entry]) -> list[Entry]:
+    names, paths = {entry.name for entry in busy}, {entry.path for entry in busy}
+    where = f"WHERE {_OPEN} AND next_try_at <= ? ORDER BY next_try_at, id LIMIT ?"
+    found: list[Entry] = []
+    for entry in read_entries(connection, where, (now, room + 2 * len(busy))):
+        if entry.name not in names and entry.path not in paths:
+            names.add(entry.name)
+            paths.add(entry.path)
+            found.append(entry)
+    return found[:room]
+
+
+def _next_due_at(connection: sqlite3.Connection, now: float) -> float:
+    query = f"SELECT min(next_try_at) FROM recordings WHERE {_OPEN} AND next_try_at > ?"  # noqa: S608  # our own
+    (next_try_at,) = connection.execute(query, (now,)).fetchone()
+    return min((at for at in (next_try_at, next_release_at(connection)) if at is not None), default=math.inf)
 
 
 def _of_message(connection: sqlite3.Connection, message_id: str) -> list[Entry]:

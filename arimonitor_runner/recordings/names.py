@@ -14,6 +14,10 @@ _PLAIN: Final = re.compile(r"(?P<stem>[A-Za-z0-9_][A-Za-z0-9_.,+=@-]{0,199})\.(?
 _SHOWN_MAX: Final = 200
 
 
+class PathRefusedError(RecordingError):
+    """A path that leads where no recording may lie."""
+
+
 def name_mp3(path: str) -> str:
     """What the MP3 of a recording is called; empty where its name is not plain."""
     plain = _PLAIN.fullmatch(path.replace("\\", "/").rpartition("/")[2])
@@ -35,7 +39,7 @@ class Spool:
         """The file that Asterisk calls so, with no symbolic link left in it; it need not exist. Asks the disk.
 
         Raises:
-            RecordingError: it is refused, for good.
+            PathRefusedError: it is refused, for good.
         """
         if not name_mp3(path):
             raise _refused(path, "its name is not plain")
@@ -62,5 +66,5 @@ def _parse(item: str) -> tuple[str, str]:
     return prefix.rstrip("/") + "/", folder.rstrip("/") + "/"
 
 
-def _refused(path: str, reason: str) -> RecordingError:
-    return RecordingError(f"refused: {reason}: {path[:_SHOWN_MAX]!r}", is_final=True)
+def _refused(path: str, reason: str) -> PathRefusedError:
+    return PathRefusedError(f"refused: {reason}: {path[:_SHOWN_MAX]!r}", is_final=True)

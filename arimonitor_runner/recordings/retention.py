@@ -20,6 +20,11 @@ DAY_S = 86400.0
 _log = structlog.get_logger()
 
 
+def mp3_of(settings: RecordingsSettings, entry: Entry) -> Path:
+    """Where the MP3 of a recording is made here."""
+    return settings.work_folder / f"{entry.id}.mp3"
+
+
 class Retention:
     """Removes WAVs and MP3s whose upload was verified, and what is known of them in the end."""
 
@@ -28,10 +33,6 @@ class Retention:
         self._settings = settings
         self._spool = spool
         self._clock = clock
-
-    def mp3_of(self, entry: Entry) -> Path:
-        """Where its MP3 is made here."""
-        return self._settings.work_folder / f"{entry.id}.mp3"
 
     async def tidy(self) -> None:
         """Remove what may go; forget what is long settled."""
@@ -60,7 +61,7 @@ class Retention:
     async def _remove(self, entry: Entry) -> bool:
         """Remove the files of one; False: it did not work, and will not with the others."""
         try:
-            await asyncio.to_thread(self.mp3_of(entry).unlink, missing_ok=True)
+            await asyncio.to_thread(mp3_of(self._settings, entry).unlink, missing_ok=True)
             # The WAV may be another call's, too.
             if not await self._ledger.is_needed(entry):
                 await asyncio.to_thread(self._remove_wav, entry)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from arimonitor_runner.cli import main
 from arimonitor_runner.control import ControlServer
 from tests.runner.recording_desk import Clock
-from tests.runner.test_recordings_ledger import ended, opened
+from tests.runner.test_recordings_ledger import due, ended, opened
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def filled(outbox_path, message, run):
     async def fill():
         async with opened(outbox_path, clock) as (outbox, ledger):
             await outbox.append([*ended(message), *ended(message, "b"), *ended(message, "c")])
-            one, two, three = await ledger.due(clock.now, 5, [])
+            one, two, three = await due(ledger, clock)
             await ledger.update(one, step="converted", attempts=3, next_try_at=clock.now + 100, error="no answer")
             await ledger.settle("b:closed", entry=two, changes={"step": "given-up", "error": "empty"})
             await ledger.settle("c:closed", entry=three, changes={"step": "verified"})

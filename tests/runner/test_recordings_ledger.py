@@ -61,6 +61,11 @@ def ended(message, guid="a", *paths, vhost="t"):
     return [store, closed]
 
 
+async def due(ledger, clock, busy=()):
+    """The recordings that can be worked on."""
+    return (await ledger.agenda(clock.now, 5, busy)).due
+
+
 def said(messages):
     """The data of messages."""
     return [json.loads(message.body)["data"] for message in messages]
@@ -72,7 +77,7 @@ def test_a_message_waits_until_its_recording_is_stored(outbox_path, message, run
     async def scenario():
         async with opened(outbox_path, clock) as (outbox, ledger):
             appended = await outbox.append(ended(message))
-            (entry,) = await ledger.due(clock.now, 5, [])
+            (entry,) = await due(ledger, clock)
             early = await ledger.settle("a:closed")
             changes = {"step": "verified", "url": "http://audio2.example/a.mp3"}
             told = await ledger.settle("a:closed", entry=entry, changes=changes)
@@ -103,11 +108,11 @@ def test_what_a_message_could_not_say_is_said_after_it(outbox_path, message, run
     async def scenario():
         async with opened(outbox_path, clock) as (outbox, ledger):
             await outbox.append(ended(message))
-            (entry,) = await ledger.due(clock.now, 5, [])
+            (entry,) = await due(ledger, clock)
             clock.now += 29
-            assert await ledger.overdue(clock.now) == []
+            assert (await ledger.agenda(clock.now, 5, [])).overdue == []
             clock.now += 1
-            assert await ledger.overdue(clock.now) == ["a:closed"]
+            assert (await ledger.agenda(clock.now, 5, [])).overdue == ["a:closed"]
             first = await ledger.settle("a:closed", is_due=True)
             told = await ledger.settle("a:closed", entry=entry, changes=changes)
             again = await ledger.settle("a:closed")
@@ -131,7 +136,7 @@ def test_a_message_waits_for_all_its_recordings_and_leaves_out_what_is_lost(outb
     async def scenario():
         async with opened(outbox_path, clock) as (outbox, ledger):
             await outbox.append(ended(message, "a", "/spool/a.wav", "/spool/b.wav"))
-            one, two = await ledger.due(clock.now, 5, [])
+            one, two = await due(ledger, clock)
             early = await ledger.settle("a:closed", entry=one, changes={"step": "given-up", "error": "empty"})
             told = await ledger.settle("a:closed", entry=two, changes={"step": "verified"})
             return early, told, [entry.step for entry in await ledger.of_message("a:closed")]
@@ -151,7 +156,7 @@ def test_where_nothing_may_wait_the_message_goes_out_at_once(outbox_path, messag
     async def scenario():
         async with opened(outbox_path, clock, max_wait_s=0) as (outbox, ledger):
             appended = await outbox.append(ended(message))
-            (entry,) = await ledger.due(clock.now, 5, [])
+            (entry,) = await due(ledger, clock)
             return appended.stored, await ledger.settle("a:closed", entry=entry, changes={"step": "verified"})
 
     stored, told = run(scenario())
@@ -165,7 +170,7 @@ def test_a_message_that_belongs_to_no_client_does_not_wait(outbox_path, message,
     async def scenario():
         async with opened(outbox_path, clock) as (outbox, ledger):
             appended = await outbox.append(ended(message, vhost=""))
-            (entry,) = await ledger.due(clock.now, 5, [])
+            (entry,) = await due(ledger, clock)
             told = await ledger.settle("a:closed", entry=entry, changes={"step": "verified"})
             return appended, told, await outbox.counts()
 
@@ -181,8 +186,8 @@ def test_one_file_is_worked_on_once_at_a_time(outbox_path, message, run, clock):
         async with opened(outbox_path, clock) as (outbox, ledger):
             await outbox.append([*ended(message, "a", "/spool/x.wav"), *ended(message, "b", "/spool/x.wav")])
             await outbox.append(ended(message, "0192-c" * 4, "/spool/2/x.wav"))
-            first = await ledger.due(clock.now, 5, [])
-            second = await ledger.due(clock.now, 5, first[:1])
+            first = await due(ledger, clock)
+            second = await due(ledger, clock, first[:1])
             return first, second, await ledger.is_needed(first[0])
 
     first, second, is_needed = run(scenario())
@@ -197,15 +202,12 @@ def test_a_later_attempt_is_due_later(outbox_path, message, run, clock):
     async def scenario():
         async with opened(outbox_path, clock) as (outbox, ledger):
             await outbox.append(ended(message))
-            (entry,) = await ledger.due(clock.now, 5, [])
+            (entry,) = await due(ledger, clock)
             await ledger.update(entry, next_try_at=clock.now + 100, attempts=1, error="no")
-            before = await ledger.next_due_at(clock.now)
+            before = await ledger.agenda(clock.now, 5, [])
             await ledger.settle("a:closed", is_due=True)
-            return (
-                before - clock.now,
-                await ledger.next_due_at(clock.now) - clock.now,
-                await ledger.due(clock.now, 5, []),
-            )
+            after = await ledger.agenda(clock.now, 5, [])
+            return before.next_due_at - clock.now, after.next_due_at - clock.now, after.due
 
     assert run(scenario()) == (30, 100, [])
 
@@ -247,7 +249,7 @@ def test_what_another_member_told_is_left_to_it(outbox_path, message, run, clock
             await outbox.transact(
                 lambda connection: connection.execute("DELETE FROM messages WHERE ordering_key = 'a'") and None
             )
-            return await ledger.leave_to_others(6.0), [entry.guid for entry in await ledger.due(clock.now, 5, [])]
+            return await ledger.leave_to_others(6.0), [entry.guid for entry in await due(ledger, clock)]
 
     assert run(scenario()) == (1, ["b"])
 
@@ -258,7 +260,7 @@ def test_what_is_settled_is_forgotten_in_the_end(outbox_path, message, run, cloc
     async def scenario():
         async with opened(outbox_path, clock) as (outbox, ledger):
             await outbox.append([*ended(message), *ended(message, "b"), *ended(message, "c")])
-            one, two, _ = await ledger.due(clock.now, 5, [])
+            one, two, _ = await due(ledger, clock)
             await ledger.settle("a:closed", entry=one, changes={"step": "verified"})
             await ledger.settle("b:closed", entry=two, changes={"step": "given-up"})
             clock.now += 10
@@ -280,7 +282,11 @@ def test_a_damaged_file_keeps_its_ledger(outbox_path, message, run, clock):
     async def look():
         async with opened(outbox_path, clock) as (outbox, ledger):
             entries = await outbox.transact(read_entries)
-            return entries, await ledger.overdue(clock.now), await ledger.settle("a:closed", is_due=True)
+            return (
+                entries,
+                (await ledger.agenda(clock.now, 5, [])).overdue,
+                await ledger.settle("a:closed", is_due=True),
+            )
 
     run(fill())
     replace_damaged(outbox_path)
