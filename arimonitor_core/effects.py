@@ -82,4 +82,7 @@ class PrintEvent:
     raw: bytes
 
 
-Effect = PublishMessage | StoreRecordings | Diagnostic | PrintEvent
+LastingEffect = PublishMessage | StoreRecordings
+"""What is to be stored, and must be done once whatever happens; the others are told at once and forgotten."""
+
+Effect = LastingEffect | Diagnostic | PrintEvent

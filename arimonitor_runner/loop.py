@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from attrs import asdict, define, frozen
 
-from arimonitor_core.effects import Diagnostic, Effect, PrintEvent, PublishMessage, StoreRecordings
+from arimonitor_core.effects import Diagnostic, Effect, LastingEffect, PrintEvent, PublishMessage, StoreRecordings
 from arimonitor_core.inputs import DeadlineReached, Input
 from arimonitor_runner.input_queue import InputQueue
 from arimonitor_runner.sinks import Sink, StoredMessage
@@ -47,9 +47,7 @@ class Core(Protocol):
 class Store(Protocol):
     """What the loop needs of the outbox."""
 
-    async def append(
-        self, effects: Sequence[PublishMessage | StoreRecordings], *, marks: Mapping[str, int] | None = None
-    ) -> Appended:
+    async def append(self, effects: Sequence[LastingEffect], *, marks: Mapping[str, int] | None = None) -> Appended:
         """Commit messages, and what they wait for, to disk."""
         ...
 
@@ -219,7 +217,7 @@ class CoreLoop:
         """The counts, by name."""
         return asdict(self.counts)
 
-    async def resume(self, effects: Sequence[tuple[int, PublishMessage | StoreRecordings]]) -> None:
+    async def resume(self, effects: Sequence[tuple[int, LastingEffect]]) -> None:
         """Store what a crash kept from being stored: effects with the positions of the inputs that caused them."""
         if effects:
             await self._publish([effect for _, effect in effects], effects[-1][0])
@@ -284,11 +282,11 @@ class CoreLoop:
         position = await batch.position
         # The journal's thread writes the next inputs down while the core is busy with these.
         self._upcoming = self._write(self._queue.take(BATCH_MAX))
-        lasting: list[PublishMessage | StoreRecordings] = []
+        lasting: list[LastingEffect] = []
         for item in batch.inputs:
             effects = self._decide(item)
             for effect in effects:
-                if isinstance(effect, PublishMessage | StoreRecordings):
+                if isinstance(effect, LastingEffect):
                     lasting.append(effect)
                 else:
                     self._tell(effect)
@@ -316,7 +314,7 @@ class CoreLoop:
         if commit is not None:
             await commit
 
-    async def _publish(self, effects: list[PublishMessage | StoreRecordings], position: int) -> None:
+    async def _publish(self, effects: list[LastingEffect], position: int) -> None:
         """Store, then offer."""
         if self._on_recordings is None:
             effects = [effect for effect in effects if isinstance(effect, PublishMessage)]

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 import structlog
 from attrs import Factory, asdict, define
 
-from arimonitor_core.effects import PublishMessage, StoreRecordings
+from arimonitor_core.effects import LastingEffect, PublishMessage, StoreRecordings
 from arimonitor_runner.outbox_file import OutboxError, OutboxUnavailableError
 from arimonitor_runner.outbox_room import ALARM_SHARE, Level, highest_seq, make_room
 from arimonitor_runner.outbox_thread import OutboxThread
@@ -152,9 +152,7 @@ class Outbox:
         """What happened since the start, by name."""
         return asdict(self.counts_since_start)
 
-    async def append(
-        self, effects: Sequence[PublishMessage | StoreRecordings], *, marks: Mapping[str, int] | None = None
-    ) -> Appended:
+    async def append(self, effects: Sequence[LastingEffect], *, marks: Mapping[str, int] | None = None) -> Appended:
         """Store messages and what they wait for, and raise marks, in one transaction. Returns when it is on disk.
 
         A message_id that is there already is not stored again (see `Appended`). A mark is a number that only rises.

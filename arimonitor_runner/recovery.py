@@ -16,7 +16,7 @@ import structlog
 from attrs import Factory, define
 
 from arimonitor_core.directory import Directory
-from arimonitor_core.effects import Effect, PublishMessage, StoreRecordings
+from arimonitor_core.effects import Effect, LastingEffect
 from arimonitor_core.errors import SnapshotError
 from arimonitor_core.inputs import Input
 from arimonitor_core.monitor import Monitor
@@ -47,7 +47,7 @@ class Recovered:
     forgotten_callnumber: int = 0
     """The highest one used, where a power cut took what knew of it; 0: it is known. It has to become an input: numbers
     given from here on would be others after the next restart."""
-    messages: list[tuple[int, PublishMessage | StoreRecordings]] = Factory(list)
+    messages: list[tuple[int, LastingEffect]] = Factory(list)
     """What is to be stored: messages of records after the mark and what they wait for, each with the position of its
     record, in order."""
 
@@ -176,7 +176,7 @@ class _Replay:
                 _log.exception("the core failed at an input, as before", position=position, kind=type(record).__name__)
                 continue
             if effects and position > self._mark:
-                lasting = (effect for effect in effects if isinstance(effect, PublishMessage | StoreRecordings))
+                lasting = (effect for effect in effects if isinstance(effect, LastingEffect))
                 self._recovered.messages.extend((position, effect) for effect in lasting)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from arimonitor_core.effects import Effect, PublishMessage, StoreRecordings
+from arimonitor_core.effects import Effect, LastingEffect
 from arimonitor_core.inputs import ConnectionLost, ConnectionReplaced, DirectoryChanged, Input
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.snapshot import restore_snapshot, take_snapshot
@@ -30,16 +30,14 @@ async def recover_here(folder: Path, *, mark: int = 0, first_callnumber: int = 1
     )
 
 
-def live_until(
-    position: int, monitor: Monitor | None = None
-) -> tuple[Monitor, list[tuple[int, PublishMessage | StoreRecordings]]]:
+def live_until(position: int, monitor: Monitor | None = None) -> tuple[Monitor, list[tuple[int, LastingEffect]]]:
     """A daemon that has handled the capture up to a position; what is to be stored, with its positions."""
     monitor = monitor or new_monitor()
     messages = [
         (at, effect)
         for at, record in enumerate(CAPTURE[:position], 1)
         for effect in monitor.handle(record)
-        if isinstance(effect, PublishMessage | StoreRecordings)
+        if isinstance(effect, LastingEffect)
     ]
     return monitor, messages
 
