@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 
-import msgspec
 import structlog
 from attrs import Factory, define, frozen
 
 from arimonitor_runner.ami import AmiError, ami_session
 from arimonitor_runner.ari.errors import AriError, AriTimeout
 from arimonitor_runner.ari.rest import AriRest
+from arimonitor_runner.ari.startup import STATUS_PATH, read_startup_ms
 from arimonitor_runner.settings import AmiSettings, AriSettings
 
 REMIND_S = 600.0
@@ -55,10 +55,6 @@ class _Watched:
     """What was said of it last: warning, error, or nothing."""
 
 
-class _Info(msgspec.Struct):
-    status: dict[str, str] = {}
-
-
 def parse_queues(lines: Iterable[str]) -> list[QueueLength]:
     """Read the output of `core show taskprocessors`, of Asterisk 16 as of 22; what is no queue is left out."""
     found = [match for line in lines if (match := _QUEUE_LINE.fullmatch(line))]
@@ -73,8 +69,8 @@ class PbxWatch:
     def __init__(self, ari: AriSettings, ami: AmiSettings) -> None:
         self._ari = ari
         self._ami = ami
-        self._stuck_since: str | None = None
-        """Start-up time of the Asterisk that is deadlocked."""
+        self._stuck_ms: int | None = None
+        """When the Asterisk that is deadlocked started; None: none is."""
         self._probed_at = float("-inf")
         self._queues: dict[str, _Watched] = {}
         self._is_ami_broken = False
@@ -96,24 +92,24 @@ class PbxWatch:
 
     async def _probe(self, rest: AriRest) -> None:
         loop = asyncio.get_running_loop()
-        if self._stuck_since is not None and loop.time() - self._probed_at < REMIND_S:
-            started = await _find_startup_time(rest)
-            if started in (None, self._stuck_since):
+        if self._stuck_ms is not None and loop.time() - self._probed_at < REMIND_S:
+            started_ms = await _find_startup_ms(rest)
+            if started_ms in (None, self._stuck_ms):
                 return
         self._probed_at = loop.time()
         try:
             await rest.get_application()
         except AriTimeout as error:
-            started = await _find_startup_time(rest)
-            if started is None:
+            started_ms = await _find_startup_ms(rest)
+            if started_ms is None:
                 return  # all of Asterisk is away: the feed tells that
-            self._stuck_since = started
+            self._stuck_ms = started_ms
             _log.error("ARI is deadlocked, only a restart of Asterisk helps", reason=str(error))
             return
         except AriError:
             pass  # refused, not registered: it answers
-        if self._stuck_since is not None:
-            self._stuck_since = None
+        if self._stuck_ms is not None:
+            self._stuck_ms = None
             _log.info("ARI answers again")
 
     async def _look_at_queues(self) -> None:
@@ -161,10 +157,9 @@ def _find_level(queue: QueueLength, lengths: list[int]) -> str:
     return "warning" if queue.length > LENGTH_WARNED or is_growing else ""
 
 
-async def _find_startup_time(rest: AriRest) -> str | None:
+async def _find_startup_ms(rest: AriRest) -> int | None:
     """Ask the part of Asterisk that works in a deadlock as well; None: it does not answer either."""
     try:
-        answer = await rest.get("asterisk/info?only=status")
-        return msgspec.json.decode(answer, type=_Info).status.get("startup_time", "")
-    except (AriError, msgspec.MsgspecError):
+        return read_startup_ms(await rest.get(STATUS_PATH))
+    except AriError:
         return None

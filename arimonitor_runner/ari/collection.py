@@ -25,6 +25,7 @@ from arimonitor_core.values import parse_time_ms
 from arimonitor_runner.ari.channelvars import NEEDED
 from arimonitor_runner.ari.errors import AriError, AriNotFound
 from arimonitor_runner.ari.rest import AriRest
+from arimonitor_runner.ari.startup import STATUS_PATH, read_startup_ms
 from arimonitor_runner.settings import AriSettings
 
 LINKEDID = "CHANNEL(linkedid)"
@@ -51,14 +52,6 @@ class _Channel(msgspec.Struct):
 class _Destroyed(msgspec.Struct):
     type: str
     channel: msgspec.Raw
-
-
-class _Status(msgspec.Struct):
-    startup_time: str = ""
-
-
-class _Info(msgspec.Struct):
-    status: _Status
 
 
 class _Value(msgspec.Struct):
@@ -91,7 +84,7 @@ class Collector:
         """
         self._settings = settings
         self._known_channels = known_channels
-        self._startup_time = ""
+        self._started_ms = 0
         self.counts = CollectionCounts()
 
     async def collect(
@@ -104,7 +97,7 @@ class Collector:
             received_at: the time that the picture stands for: before all that waits.
             waiting: events that came since; looked at when everything is read.
         """
-        info = await rest.get("asterisk/info?only=status")
+        info = await rest.get(STATUS_PATH)
         channels = await rest.get("channels")
         bridges = await rest.get("bridges")
         endpoints = await rest.get("endpoints")
@@ -133,12 +126,9 @@ class Collector:
 
     def _has_restarted(self, info: bytes) -> bool:
         """Is it another Asterisk process than that of the picture before? Then all that was known is dead."""
-        try:
-            startup_time = msgspec.json.decode(info, type=_Info).status.startup_time
-        except msgspec.MsgspecError:
-            return False
-        before, self._startup_time = self._startup_time, startup_time
-        return bool(before and startup_time) and before != startup_time
+        before, started_ms = self._started_ms, read_startup_ms(info)
+        self._started_ms = started_ms or before
+        return before not in (0, self._started_ms)
 
 
 class _Inquiry:

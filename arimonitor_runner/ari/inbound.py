@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from types import TracebackType
 from typing import cast
@@ -11,11 +10,11 @@ from urllib.parse import quote
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
-from arimonitor_core.values import parse_time_ms
 from arimonitor_runner.ari.connection import AriConnection
 from arimonitor_runner.ari.delivery import DirectClient
 from arimonitor_runner.ari.errors import AriError, AriRefused, AriStuck
 from arimonitor_runner.ari.rest import AriRest, authorization
+from arimonitor_runner.ari.startup import STATUS_PATH, read_startup_ms
 from arimonitor_runner.input_queue import now
 from arimonitor_runner.settings import AriSettings
 
@@ -78,21 +77,12 @@ async def _explain_timeout(settings: AriSettings, rest: AriRest) -> AriError:
     limit_s = settings.handshake_timeout_s
     booting_since_ms = (now() - limit_s - BOOT_S) * 1000
     try:
-        info = await rest.get("asterisk/info?only=status")
+        info = await rest.get(STATUS_PATH)
     except AriError as error:
         return AriError(f"no websocket handshake within {limit_s:g} s; {error}")
-    if _read_startup_ms(info) >= booting_since_ms:
+    if read_startup_ms(info) >= booting_since_ms:
         return AriError(f"no websocket handshake within {limit_s:g} s: Asterisk has just started")
     return AriStuck(f"no websocket handshake within {limit_s:g} s, but GET /asterisk/info answers")
-
-
-def _read_startup_ms(info: bytes) -> int:
-    """When Asterisk started, in Unix milliseconds; 0 where its answer does not say so."""
-    try:
-        startup_time = json.loads(info)["status"]["startup_time"]
-    except (ValueError, LookupError, TypeError):
-        return 0
-    return parse_time_ms(startup_time) or 0 if isinstance(startup_time, str) else 0
 
 
 def _explain_status(settings: AriSettings, status: int) -> AriError:

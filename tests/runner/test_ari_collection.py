@@ -233,6 +233,27 @@ def test_after_a_restart_of_asterisk_nothing_needs_confirming(run):
     assert run(scenario()) == (["GET channels/a"], [], ["b"], "2026-11-22T10:00:00.000+0000")
 
 
+def test_another_text_of_the_same_instant_is_no_restart(run):
+    """The zone's offset changes twice a year; nor does an answer in between that says nothing change what is known."""
+
+    async def scenario():
+        async with FakeAri() as server:
+            settings = evolve(SETTINGS, url=server.url)
+            collector = Collector(settings, lambda: {"a"})
+            async with AriRest(settings) as rest:
+                for startup_time in (server.startup_time, "", "2026-11-22T06:59:21.339-0300"):
+                    server.startup_time = startup_time
+                    server.requests.clear()
+                    await collector.collect(rest, NOW)
+                same = asked(server)
+                server.startup_time = "2026-11-22T09:59:22.000-0300"
+                server.requests.clear()
+                await collector.collect(rest, NOW)
+                return same, asked(server)
+
+    assert run(scenario()) == (["GET channels/a"], [])
+
+
 def test_an_answer_that_is_no_list_is_left_to_the_core(run):
     """It reports what it cannot read, and concludes nothing; an unreadable info says nothing of a restart."""
 

@@ -128,6 +128,21 @@ def test_a_deadlock_is_told_once_and_then_left_alone(run, monkeypatch):
     assert run(scenario()) == ([DEADLOCK], [], ["GET asterisk/info"], [DEADLOCK])
 
 
+def test_another_text_of_the_same_instant_is_no_new_asterisk(run):
+    """The zone's offset changed: no further probe, which would leave one more thread hanging."""
+
+    async def scenario():
+        async with FakeAri() as server, watching(server, request_timeout_s=0.3) as look:
+            server.dials_out = True
+            server.hang_rest = {APPLICATION}
+            await look()
+            server.startup_time = "2026-11-22T06:59:21.339-0300"
+            server.requests.clear()
+            return await look(), list(server.requests)
+
+    assert run(scenario()) == ([], ["GET asterisk/info"])
+
+
 def test_the_end_of_a_deadlock_is_told(run):
     """Asterisk was restarted: its start-up time says so at the next look."""
 
