@@ -50,7 +50,7 @@ class ControlServer:
         self._stack = ExitStack()
 
     async def start(self) -> None:
-        """Listen. A socket left behind by a crash, or by a predecessor that is leaving, is replaced."""
+        """Listen. A socket left behind by a crash, or by a predecessor that is leaving, is replaced. Raises OSError."""
         with suppress(FileNotFoundError):
             self._path.unlink()
         old_mask = os.umask(0o177)
@@ -58,6 +58,9 @@ class ControlServer:
             # The short name stays valid as long as the server lives: it may look the socket up again.
             address = f"{self._stack.enter_context(_short(self._folder))}/{SOCKET_NAME}"
             self._server = await asyncio.start_unix_server(self._serve, address, limit=REQUEST_BYTES_MAX)
+        except OSError:
+            self._stack.close()
+            raise
         finally:
             os.umask(old_mask)
         self._inode = self._path.stat().st_ino

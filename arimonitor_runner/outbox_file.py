@@ -7,6 +7,7 @@ replacement while it is made; `.damaged-1`, `.damaged-2` and so on, what was set
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -179,7 +180,8 @@ def open_database(path: Path, synchronous: str) -> sqlite3.Connection:
     # Call data is nobody else's business: the folder and the file are the daemon's alone.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _finish_replacement(path)
-    path.touch(mode=0o600)
+    # Not left to SQLite, which has the same words for a path that is wrong and for a disk that is full.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=10, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import structlog
 from attrs import field, frozen
 
+from arimonitor_runner.disk import RETRY_FIRST_S, RETRY_MAX_S
 from arimonitor_runner.outbox_file import (
     OutboxError,
     OutboxUnavailableError,
@@ -30,9 +31,6 @@ from arimonitor_runner.outbox_file import (
     open_database,
     replace_damaged,
 )
-
-PAUSE_FIRST_S = 0.5
-PAUSE_MAX_S = 5.0
 
 _T = TypeVar("_T")
 
@@ -78,7 +76,7 @@ class OutboxThread:
         self._given_up: OutboxUnavailableError | None = None
 
     async def start(self) -> None:
-        """Open the database. Raises OutboxError."""
+        """Open the database. Raises OutboxError, caused by what the disk or SQLite says; it can be tried again."""
         self._loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = self._loop.create_future()
         # A process that fails without closing the outbox shall end: what it had not committed nobody was told of.
@@ -89,6 +87,12 @@ class OutboxThread:
         except OutboxError:
             self._thread.join()
             self._thread = None
+            raise
+        except asyncio.CancelledError:
+            self._thread = None
+            with self._wake:  # as soon as it has opened the file, it closes it
+                self._closing = True
+                self._wake.notify()
             raise
 
     async def stop(self) -> None:
@@ -154,7 +158,7 @@ class OutboxThread:
 
     def _transact(self, loop: asyncio.AbstractEventLoop, jobs: list[_Job]) -> list[_Outcome]:
         """Do all jobs in one transaction, however often it takes. They succeed together or fail together."""
-        pause_s = PAUSE_FIRST_S
+        pause_s = RETRY_FIRST_S
         # Nothing is done after what was given up: a later message of a call would stand in the place of an earlier one.
         while self._given_up is None:
             is_last = self._closing
@@ -172,7 +176,7 @@ class OutboxThread:
                 return [(job.result, result, None) for job, result in zip(jobs, results, strict=True)]
             with self._wake:
                 self._wake.wait_for(lambda: self._closing, pause_s)
-            pause_s = min(2 * pause_s, PAUSE_MAX_S)
+            pause_s = min(2 * pause_s, RETRY_MAX_S)
         return [(job.result, None, self._given_up) for job in jobs]
 
     def _attempt(self, jobs: list[_Job]) -> list[Any]:
@@ -223,7 +227,11 @@ class OutboxThread:
 
 
 def _described(path: Path, error: Exception) -> OutboxError:
-    return error if isinstance(error, OutboxError) else OutboxError(f"{path}: {error}")
+    if isinstance(error, OutboxError):
+        return error
+    described = OutboxError(f"{path}: {error}")
+    described.__cause__ = error
+    return described
 
 
 def _settle(outcomes: Sequence[_Outcome]) -> None:

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from enum import IntEnum
+from typing import Any, TypeVar
 
 import structlog
 from attrs import Factory, define
 
 from arimonitor_core.inputs import ConnectionLost, ConnectionReplaced
 from arimonitor_runner.ari import AriFeed
+from arimonitor_runner.disk import Disk
 from arimonitor_runner.health import wait_for_ami, wait_for_ari
 from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.journal import Journal
@@ -20,7 +23,13 @@ from arimonitor_runner.loop import CoreLoop
 from arimonitor_runner.pbx_watch import PbxWatch
 from arimonitor_runner.settings import Settings
 
+_T = TypeVar("_T")
+
 _log = structlog.get_logger()
+
+
+class StartGivenUp(Exception):  # noqa: N818  # named as a fact
+    """Somebody wants the end, and the disk holds up the start."""
 
 
 class ExitStatus(IntEnum):
@@ -49,6 +58,7 @@ class Run:
     """Done when a part failed in the background."""
     left_at: int = 0
     """Journal position at which a successor goes on; 0: none does."""
+    disk: Disk = Factory(Disk)
 
     def fail(self, error: BaseException) -> None:
         """A part failed where nobody awaits it: the daemon ends, and its supervisor starts it anew."""
@@ -58,6 +68,28 @@ class Run:
     async def stopped(self) -> None:
         """Return when somebody wants the run to end."""
         await self.stop.wait()
+
+    async def unless_given_up(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do a part of the start. Raises StartGivenUp where somebody wants the end while the disk takes nothing.
+
+        A start that nothing holds up is gone through with all the same: what a takeover has heard by then is nowhere
+        else than in memory.
+        """
+        working = asyncio.create_task(work, name="start")
+        giving_up = asyncio.create_task(self._gives_up(), name="give up")
+        try:
+            await asyncio.wait((working, giving_up), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise StartGivenUp
+            return working.result()
+        finally:
+            working.cancel()
+            giving_up.cancel()
+            await asyncio.gather(working, giving_up, return_exceptions=True)
+
+    async def _gives_up(self) -> None:
+        await self.stop.wait()
+        await self.disk.refuses.wait()
 
     async def listen(self, feed: AriFeed) -> None:
         """Wait for Asterisk, then listen to it."""

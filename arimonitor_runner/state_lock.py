@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -48,8 +49,13 @@ class StateLock:
         except BlockingIOError:
             os.close(file)
             return False
-        self.predecessor, self._owner, self._file = self.read_owner(), owner, file
-        self._write(owner)
+        predecessor = self.read_owner()
+        try:
+            self._write(file, owner)
+        except OSError:  # who cannot be seen to own it does not
+            os.close(file)
+            raise
+        self.predecessor, self._owner, self._file = predecessor, owner, file
         return True
 
     async def wait(self, owner: Owner) -> None:
@@ -69,12 +75,13 @@ class StateLock:
         if self._file is None:
             return
         if left_at:
-            self._write(msgspec.structs.replace(self._owner, left_at=left_at))
+            # Where a full disk does not take it, the successor takes the pause for a gap, which is harmless.
+            with suppress(OSError):
+                self._write(self._file, msgspec.structs.replace(self._owner, left_at=left_at))
         os.close(self._file)
         self._file = None
 
-    def _write(self, owner: Owner) -> None:
-        assert self._file is not None  # noqa: S101  # only who holds it writes
+    def _write(self, file: int, owner: Owner) -> None:
         text = msgspec.json.encode(owner)
-        os.pwrite(self._file, text, 0)
-        os.ftruncate(self._file, len(text))
+        os.pwrite(file, text, 0)
+        os.ftruncate(file, len(text))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
+STARTING_S = 60
+
 
 def notify(*assignments: str) -> bool:
     """Send assignments such as READY=1. True: somebody was there to be told."""
@@ -24,6 +26,11 @@ def notify(*assignments: str) -> bool:
 def notify_ready() -> bool:
     """Our process serves now, and is the service's main process from here on."""
     return notify("READY=1", f"MAINPID={os.getpid()}")
+
+
+def notify_still_starting() -> bool:
+    """The start takes longer, and not for ever: we say so again within `STARTING_S`. Else systemd would end it."""
+    return notify(f"EXTEND_TIMEOUT_USEC={STARTING_S * 1_000_000}")
 
 
 def notify_stopping() -> bool:

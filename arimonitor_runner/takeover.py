@@ -15,8 +15,9 @@ import structlog
 from attrs import frozen
 
 from arimonitor_runner.ari import AriFeed, Hold
+from arimonitor_runner.disk import at_once
 from arimonitor_runner.pid_file import AlreadyRunning
-from arimonitor_runner.running import ExitStatus, Run
+from arimonitor_runner.running import ExitStatus, Run, StartGivenUp
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.state_lock import SUCCESSOR_LOCK_NAME, Owner, StateLock
 
@@ -47,9 +48,11 @@ async def serve_as_owner(run: Run, make_feed: MakeFeed, serve: Serve) -> ExitSta
     lock = StateLock(settings.journal.folder)
     owner = Owner(pid=os.getpid(), application=settings.ari.application, url=settings.ari.url)
     try:
-        if lock.acquire(owner):
+        if await _acquire(run, lock, owner):
             return await serve(make_feed(None), None)
         return await _take_over(run, lock, owner, make_feed, serve)
+    except StartGivenUp:
+        return ExitStatus.STOPPED
     finally:
         lock.release(left_at=run.left_at)
 
@@ -57,12 +60,12 @@ async def serve_as_owner(run: Run, make_feed: MakeFeed, serve: Serve) -> ExitSta
 async def _take_over(run: Run, lock: StateLock, owner: Owner, make_feed: MakeFeed, serve: Serve) -> ExitStatus:
     """Connect in the place of who owns the folder now, wait until he has left, and go on where he ended."""
     held_by = lock.read_owner()
-    claim = _claim(run.settings, owner, held_by)
+    claim = await _claim(run, owner, held_by)
     _log.info("taking over", predecessor=held_by.pid)
     continues: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     feed = make_feed(lambda: continues)
     listening = asyncio.create_task(feed.run(), name="ari")
-    waiting = asyncio.create_task(lock.wait(owner), name="lock")
+    waiting = asyncio.create_task(run.disk.until_taken(lambda: lock.wait(owner)), name="lock")
     stopping = asyncio.create_task(run.stopped(), name="stop")
     in_vain = asyncio.create_task(_waits_in_vain(run.settings, feed), name="in vain")
     parts = (waiting, listening, stopping, in_vain)
@@ -87,17 +90,23 @@ async def _take_over(run: Run, lock: StateLock, owner: Owner, make_feed: MakeFee
         await asyncio.gather(*parts, return_exceptions=True)
 
 
-def _claim(settings: Settings, owner: Owner, held_by: Owner) -> StateLock:
+async def _claim(run: Run, owner: Owner, held_by: Owner) -> StateLock:
     """The right to wait for the owner, which one process has at a time. Raises AlreadyRunning."""
+    settings = run.settings
     folder = settings.journal.folder
     if (held_by.application, held_by.url) != (owner.application, owner.url):
         raise AlreadyRunning(f"{folder}: held by process {held_by.pid}, which listens elsewhere")
     if settings.ari.mode == "outbound":
         raise AlreadyRunning(f"{folder}: held by process {held_by.pid}; stop it first")
     claim = StateLock(folder, SUCCESSOR_LOCK_NAME)
-    if not claim.acquire(owner):
+    if not await _acquire(run, claim, owner):
         raise AlreadyRunning(f"{folder}: another successor is waiting already")
     return claim
+
+
+async def _acquire(run: Run, lock: StateLock, owner: Owner) -> bool:
+    """Take a lock as soon as the disk lets us say whose it is; False where another process holds it."""
+    return await run.unless_given_up(run.disk.until_taken(lambda: at_once(lock.acquire, owner)))
 
 
 async def _waits_in_vain(settings: Settings, feed: AriFeed) -> None:

@@ -13,7 +13,8 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, closing, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
+from functools import partial
 
 import structlog
 from attrs import Factory, define, evolve, frozen
@@ -28,12 +29,13 @@ from arimonitor_runner.ari import AriFeed, Hold
 from arimonitor_runner.broker import Broker
 from arimonitor_runner.control import ControlServer
 from arimonitor_runner.directory_sources.text import LoadedDirectory, load_directory
+from arimonitor_runner.disk import at_once
 from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.journal import Journal, JournalError
 from arimonitor_runner.journal.keeper import SnapshotKeeper
 from arimonitor_runner.loop import Checkpoints, CoreLoop, Observer, callnumber_mark, journal_mark
 from arimonitor_runner.orders import make_orders
-from arimonitor_runner.outbox import Outbox, OutboxError
+from arimonitor_runner.outbox import Outbox, OutboxError, OutboxUnavailableError
 from arimonitor_runner.pair import PairedSink
 from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
 from arimonitor_runner.recordings.audio import Audio
@@ -42,7 +44,7 @@ from arimonitor_runner.recordings.ledger import Ledger
 from arimonitor_runner.recordings.servers import AudioServers
 from arimonitor_runner.recordings.transports import Transports
 from arimonitor_runner.recovery import Recovered, recover
-from arimonitor_runner.running import ExitStatus, Run
+from arimonitor_runner.running import ExitStatus, Run, StartGivenUp
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.sinks import LocalSink, MessageStore, Sink, StoredMessage
 from arimonitor_runner.successor import Successor
@@ -134,6 +136,17 @@ def uses_broker(settings: Settings, directory: Directory) -> bool:
     return mode == "rabbitmq" or (mode == "auto" and bool(directory.mq_servers))
 
 
+@frozen(kw_only=True)
+class _Started:
+    """What a run needs of the parts that were made for it."""
+
+    journal: Journal
+    sink: Sink
+    loop: CoreLoop
+    listening: asyncio.Task[None]
+    stop_desk: Callable[[], Awaitable[None]]
+
+
 @define
 class _Daemon:
     """The parts of one run, which live and die together."""
@@ -150,38 +163,49 @@ class _Daemon:
         return AriFeed(self.settings.ari, self.queue, known_channels=self._known_channels, hold=hold)
 
     async def serve(self, feed: AriFeed, takeover: Takeover | None) -> ExitStatus:
-        """Go on where the journal ends, until something ends it."""
-        settings = self.settings
+        """Go on where the journal ends, until something ends it. Raises StartGivenUp."""
         async with AsyncExitStack() as stack:
-            stack.enter_context(pid_lock(settings.pid_file))
-            outbox = await self._open_outbox(stack)
-            recovered, mark = await self._recover(outbox)
-            journal = await self._open_journal(stack, first_position=max(recovered.position, mark) + 1)
-            sink = self._make_sink(outbox)
-            stack.push_async_callback(sink.close)
-            desk = await self._make_desk(outbox, sink)
-            loop = self._make_loop(recovered.monitor, outbox, sink, journal, desk)
-            await sink.start()
-            await loop.resume(recovered.messages)
-            # The record alone may be older: of a successor that was to go on and died first.
-            is_continued = takeover is not None and recovered.was_replaced and takeover.left_at == recovered.position
-            self._begin(recovered, is_continued=is_continued)
-            stop_desk = _start_desk(stack, desk)
-            await self._open_control(stack, loop, feed, sink, desk)
-            if takeover is not None:
-                listening = takeover.listening
-                takeover.continues.set_result(is_continued)
-            else:
-                listening = asyncio.create_task(self.run.listen(feed), name="ari")
+            try:
+                parts = await self.run.unless_given_up(self._start(stack, feed, takeover))
+            except StartGivenUp:
+                # What the outbox has to give up here is decided again, from the journal, at the next start.
+                with suppress(OutboxUnavailableError):
+                    await stack.aclose()
+                raise
             gc.freeze()  # what exists by now stays: the collector need not walk through it again and again
             notify_ready()
-            status = await self.run.until_ended(loop, feed, listening, self.queue, journal)
+            status = await self.run.until_ended(parts.loop, feed, parts.listening, self.queue, parts.journal)
             notify_stopping()
             _log.info("stopping", status=status.name.lower())
-            await stop_desk()
-            if not await sink.drain(settings.drain_timeout_s):
+            await parts.stop_desk()
+            if not await parts.sink.drain(self.settings.drain_timeout_s):
                 _log.warning("RabbitMQ did not confirm everything in time: the rest stays in the outbox")
         return status
+
+    async def _start(self, stack: AsyncExitStack, feed: AriFeed, takeover: Takeover | None) -> _Started:
+        """Make all parts; whatever the disk refuses is waited for. Nothing listens before the state is there."""
+        until_taken = self.run.disk.until_taken
+        await until_taken(lambda: at_once(stack.enter_context, pid_lock(self.settings.pid_file)))
+        outbox = await self._open_outbox(stack)
+        recovered, mark = await self._recover(outbox)
+        journal = await self._open_journal(stack, first_position=max(recovered.position, mark) + 1)
+        sink = self._make_sink(outbox)
+        stack.push_async_callback(sink.close)
+        desk = await self._make_desk(outbox, sink)
+        loop = self._make_loop(recovered.monitor, outbox, sink, journal, desk)
+        await sink.start()
+        await loop.resume(recovered.messages)
+        # The record alone may be older: of a successor that was to go on and died first.
+        is_continued = takeover is not None and recovered.was_replaced and takeover.left_at == recovered.position
+        self._begin(recovered, is_continued=is_continued)
+        stop_desk = _start_desk(stack, desk)
+        await self._open_control(stack, loop, feed, sink, desk)
+        if takeover is not None:
+            listening = takeover.listening
+            takeover.continues.set_result(is_continued)
+        else:
+            listening = asyncio.create_task(self.run.listen(feed), name="ari")
+        return _Started(journal=journal, sink=sink, loop=loop, listening=listening, stop_desk=stop_desk)
 
     async def _open_outbox(self, stack: AsyncExitStack) -> Outbox:
         settings = self.settings
@@ -191,9 +215,9 @@ class _Daemon:
             rows_max=settings.outbox.rows_max,
             needs_vhost=self._is_broker(),
             on_failure=self.run.fail,
-            on_trouble=_tell_of_outbox,
+            on_trouble=partial(self.run.disk.note, "the outbox", "events and messages wait in memory"),
         )
-        await outbox.open()
+        await self.run.disk.until_taken(outbox.open)
         stack.push_async_callback(outbox.close)
         return outbox
 
@@ -201,21 +225,25 @@ class _Daemon:
         """The state that the disk holds, and the journal position up to which its effects are in the outbox."""
         settings = self.settings
         mark = await outbox.mark(journal_mark(settings.server))
-        recovered = await recover(
-            settings.journal.folder,
-            server=settings.server,
-            directory=self.directory,
-            policies=make_policies(settings),
-            mark=mark,
-            first_callnumber=await outbox.mark(callnumber_mark(settings.server)) + 1,
+        first_callnumber = await outbox.mark(callnumber_mark(settings.server)) + 1
+        recovered = await self.run.disk.until_taken(
+            lambda: recover(
+                settings.journal.folder,
+                server=settings.server,
+                directory=self.directory,
+                policies=make_policies(settings),
+                mark=mark,
+                first_callnumber=first_callnumber,
+            )
         )
         self.monitor = recovered.monitor
         self.seams.on_start(recovered.monitor)
         return recovered, mark
 
     async def _open_journal(self, stack: AsyncExitStack, *, first_position: int) -> Journal:
-        journal = Journal(self.settings.journal.folder, self.settings.journal, on_trouble=_tell_of_journal)
-        await journal.open(first_position=first_position)
+        on_trouble = partial(self.run.disk.note, "the journal", "events wait in memory")
+        journal = Journal(self.settings.journal.folder, self.settings.journal, on_trouble=on_trouble)
+        await self.run.disk.until_taken(lambda: journal.open(first_position=first_position))
         stack.push_async_callback(journal.close)
         return journal
 
@@ -301,7 +329,7 @@ class _Daemon:
     ) -> None:
         orders = make_orders(feed, loop, sink, desk.nudge if desk is not None else None)
         control = ControlServer(self.settings.journal.folder, orders)
-        await control.start()
+        await self.run.disk.until_taken(control.start)
         stack.push_async_callback(control.close)
 
     def _known_channels(self) -> Collection[str]:
@@ -323,20 +351,6 @@ def _start_desk(stack: AsyncExitStack, desk: Desk | None) -> Callable[[], Awaita
 
     stack.push_async_callback(stop)
     return stop
-
-
-def _tell_of_journal(trouble: str | None) -> None:
-    if trouble is None:
-        _log.info("the journal can be written again")
-    else:
-        _log.error("the journal cannot be written: events wait in memory", reason=trouble)
-
-
-def _tell_of_outbox(trouble: str | None) -> None:
-    if trouble is None:
-        _log.info("the outbox can be written again")
-    else:
-        _log.error("the outbox cannot be written: events and messages wait in memory", reason=trouble)
 
 
 @contextmanager

@@ -9,18 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from attrs import field, frozen
 
 from arimonitor_core.inputs import Input
+from arimonitor_runner.disk import RETRY_FIRST_S, RETRY_MAX_S
 from arimonitor_runner.journal.files import FILE_OPERATIONS, FileOperations
 from arimonitor_runner.journal.writer import JournalWriter
 from arimonitor_runner.settings import JournalSettings
-
-RETRY_FIRST_S: Final = 0.5
-"""Wait before what failed is tried again; it doubles each time."""
-RETRY_MAX_S: Final = 5.0
 
 
 class JournalError(Exception):

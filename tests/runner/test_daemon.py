@@ -174,7 +174,7 @@ def test_an_unusable_outbox_ends_it_with_1(tmp_path, directory, run):
 
     status, line = run(scenario())
     assert status == 1
-    assert "outbox.db: unable to open database file" in line["reason"]
+    assert "outbox.db: [Errno 21] Is a directory" in line["reason"]
 
 
 def test_a_part_that_fails_ends_it_with_1(tmp_path, directory, rabbit, vhost, run):

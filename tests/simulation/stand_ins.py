@@ -22,9 +22,9 @@ from attrs import Factory, define
 from arimonitor_core.inputs import Input
 from arimonitor_runner.journal import Journal, JournalError, JournalWriter
 from arimonitor_runner.journal.files import FileOperations
-from arimonitor_runner.outbox_file import OutboxUnavailableError, is_passing
+from arimonitor_runner.outbox_file import OutboxError, OutboxUnavailableError, is_passing
 from arimonitor_runner.outbox_thread import OutboxThread
-from arimonitor_runner.state_lock import StateLock
+from arimonitor_runner.state_lock import Owner, StateLock
 from tests.simulation.virtual_loop import Killed, Process, current_process
 
 _REAL = FileOperations()
@@ -303,7 +303,11 @@ class VirtualOutboxThread(OutboxThread):
         self._process = own_process()
         self._process.on_death.append(self._drop_connection)
         self._process.step()
-        self._connection = self._open()
+        try:
+            self._refuse()
+            self._connection = self._open()
+        except sqlite3.Error as error:
+            raise OutboxError(str(error)) from error
         self._worker = _Worker(self._do)
 
     async def stop(self) -> None:
@@ -374,9 +378,16 @@ class VirtualOutboxThread(OutboxThread):
 class VirtualLock(StateLock):
     """The state folder's lock; the kernel frees it when its process dies."""
 
+    disk: Disk
+    """Of all processes of this world; set before it begins."""
+
     def __init__(self, folder: Path, *name: str) -> None:
         super().__init__(folder, *name)
         own_process().on_death.append(self.release)
+
+    def _write(self, file: int, owner: Owner) -> None:
+        self.disk.refuse()
+        super()._write(file, owner)
 
 
 class NoControl:

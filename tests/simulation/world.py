@@ -266,8 +266,8 @@ class World:
         else:
             daemon.status = task.result()
         allowed = {ExitStatus.STOPPED, ExitStatus.REPLACED, ExitStatus.LOCKED}
-        if self.disk.is_full or self._was_full_lately():
-            allowed |= {ExitStatus.CRASHED}  # the state's folder could not be written at the start
+        if daemon.stop.is_set() and (self.disk.is_full or self._was_full_lately()):
+            allowed |= {ExitStatus.CRASHED}  # what it had in memory is lost
         if daemon.status not in allowed:
             self.faults.append(f"{daemon.process.name} ended with {daemon.status!r}")
         self._on_end(daemon, f"ended with {daemon.status.name}")
@@ -409,6 +409,7 @@ def _installed(world: World) -> Iterator[None]:
         (VirtualRest, "server", world.server),
         (VirtualSession, "rabbit", world.rabbit),
         (VirtualOutboxThread, "disk", world.disk),
+        (VirtualLock, "disk", world.disk),
     ]
     state = global_random.getstate()
     global_random.seed(world.seed)
