@@ -48,31 +48,49 @@ def consume_to_the_end(rabbit, vhost):
     return told
 
 
+@asynccontextmanager
+async def in_mid_call(tmp_path, directory):
+    """An Asterisk, a daemon that heard the first half of a call, and the events of the other half, still to come."""
+    async with playing(CAPTURE) as (server, events):
+        before, after = halves(events)
+        async with daemon(tmp_path, server.url, directory) as process:
+            await process.until_logged("ARI connection up")
+            await server.send(*before)
+            server.answers["channels"], server.answers["bridges"] = channels_at(before)
+            server.requests.clear()
+            yield server, process, after
+
+
+async def restarted_in_mid_call(tmp_path, directory, rabbit, vhost, how):
+    """What is told where the daemon ends in this way in the middle of a call, and another one goes on later."""
+    async with in_mid_call(tmp_path, directory) as (server, process, after):
+        early = shown(await asyncio.to_thread(rabbit.consume, vhost, 2))
+        await process.end(how)
+        async with daemon(tmp_path, server.url, directory) as second:
+            await second.until_logged("ARI connection up")
+            await server.send(*after)
+            late = await asyncio.to_thread(consume_to_the_end, rabbit, vhost)
+            await second.end(signal.SIGTERM)
+    # What the broker had, and a killed process had not yet noted as confirmed, comes again as it was.
+    return early + [message for message in late if message not in early]
+
+
+@asynccontextmanager
+async def overtaken_while_stopped(tmp_path, directory):
+    """An Asterisk, a daemon that does not get to run at the moment, and its successor, which is connected."""
+    async with FakeAri() as server, daemon(tmp_path, server.url, directory) as old:
+        await old.until_logged("ARI connection up")
+        os.kill(old.pid, signal.SIGSTOP)
+        async with daemon(tmp_path, server.url, directory) as new:
+            await server.when(lambda: len(server.handshakes) == 2)
+            yield server, old, new
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_in_mid_call_goes_on_where_it_was(tmp_path, directory, rabbit, vhost, run, how):
     """The call keeps its number; nothing is told twice; its end says that there was a gap."""
     wanted = expected(CAPTURE, vhost)
-
-    async def scenario():
-        async with playing(CAPTURE) as (server, events):
-            before, after = halves(events)
-            async with daemon(tmp_path, server.url, directory) as process:
-                await process.until_logged("ARI connection up")
-                await server.send(*before)
-                early = await asyncio.to_thread(rabbit.consume, vhost, 2)
-                await process.end(how)
-            server.answers["channels"], server.answers["bridges"] = channels_at(before)
-            server.requests.clear()
-            async with daemon(tmp_path, server.url, directory) as process:
-                await process.until_logged("ARI connection up")
-                await server.send(*after)
-                late = await asyncio.to_thread(consume_to_the_end, rabbit, vhost)
-                await process.end(signal.SIGTERM)
-            return shown(early), late
-
-    early, late = run(scenario())
-    # What the broker had, and the killed process had not yet noted as confirmed, comes again as it was.
-    told = early + [message for message in late if message not in early]
+    told = run(restarted_in_mid_call(tmp_path, directory, rabbit, vhost, how))
     told[-1][1]["data"]["accuracy"] = "exact"
     assert rabbit.depth(vhost) == 0
     assert of_calls(told) == of_calls(wanted)
@@ -84,21 +102,18 @@ def test_a_successor_goes_on_without_a_gap(tmp_path, directory, rabbit, vhost, r
     wanted = expected(CAPTURE, vhost)
 
     async def scenario():
-        async with playing(CAPTURE) as (server, events):
-            before, after = halves(events)
-            async with daemon(tmp_path, server.url, directory) as old:
-                await old.until_logged("ARI connection up")
-                await server.send(*before)
-                server.requests.clear()
-                async with daemon(tmp_path, server.url, directory) as new:
-                    status = await old.end()
-                    await server.send(*after)
-                    told = await asyncio.to_thread(rabbit.consume, vhost, len(wanted))
-                    await new.until_logged("ARI connection up")
-                    asked = [request for request in server.requests if request.startswith("GET channels")]
-                    owner = StateLock(tmp_path / "journal").read_owner()
-                    pid = int((tmp_path / "run" / "arimonitor.pid").read_text())
-                    return status, shown(told), asked, {owner.pid, pid} == {new.pid}, await new.end(signal.SIGTERM)
+        async with (
+            in_mid_call(tmp_path, directory) as (server, old, after),
+            daemon(tmp_path, server.url, directory) as new,
+        ):
+            status = await old.end()
+            await server.send(*after)
+            told = await asyncio.to_thread(rabbit.consume, vhost, len(wanted))
+            await new.until_logged("ARI connection up")
+            asked = [request for request in server.requests if request.startswith("GET channels")]
+            owner = StateLock(tmp_path / "journal").read_owner()
+            pid = int((tmp_path / "run" / "arimonitor.pid").read_text())
+            return status, shown(told), asked, {owner.pid, pid} == {new.pid}, await new.end(signal.SIGTERM)
 
     status, told, asked, is_owner, end = run(scenario())
     assert (status, asked, is_owner, end) == (3, [], True, 0)
@@ -116,19 +131,15 @@ def test_events_of_the_takeover_itself_are_kept(tmp_path, directory, rabbit, vho
     wanted = expected(CAPTURE, vhost)
 
     async def scenario():
-        async with playing(CAPTURE) as (server, events):
-            before, after = halves(events)
-            async with daemon(tmp_path, server.url, directory) as old:
-                await old.until_logged("ARI connection up")
-                await server.send(*before)
-                os.kill(old.pid, signal.SIGSTOP)
-                async with daemon(tmp_path, server.url, directory) as new:
-                    await server.when(lambda: len(server.handshakes) == 2)
-                    await server.send(*after)
-                    os.kill(old.pid, signal.SIGCONT)
-                    status = await old.end()
-                    told = await asyncio.to_thread(rabbit.consume, vhost, len(wanted))
-                    return status, shown(told), await new.end(signal.SIGTERM)
+        async with in_mid_call(tmp_path, directory) as (server, old, after):
+            os.kill(old.pid, signal.SIGSTOP)
+            async with daemon(tmp_path, server.url, directory) as new:
+                await server.when(lambda: len(server.handshakes) == 2)
+                await server.send(*after)
+                os.kill(old.pid, signal.SIGCONT)
+                status = await old.end()
+                told = await asyncio.to_thread(rabbit.consume, vhost, len(wanted))
+                return status, shown(told), await new.end(signal.SIGTERM)
 
     status, told, end = run(scenario())
     assert (status, end) == (3, 0)
@@ -140,18 +151,14 @@ def test_one_successor_waits_at_a_time(tmp_path, directory, run):
     """Of two, the later one could go on where the earlier one was to, and miss what that one heard: it is refused."""
 
     async def scenario():
-        async with FakeAri() as server, daemon(tmp_path, server.url, directory) as old:
-            await old.until_logged("ARI connection up")
-            os.kill(old.pid, signal.SIGSTOP)
-            async with daemon(tmp_path, server.url, directory) as new:
-                await server.when(lambda: len(server.handshakes) == 2)
-                async with daemon(tmp_path, server.url, directory) as third:
-                    refused = await third.end()
-                    assert "another successor" in third.log[-1]["reason"]
-                os.kill(old.pid, signal.SIGCONT)
-                status = await old.end()
-                await new.until_logged("ARI connection up")
-                return refused, status, await new.end(signal.SIGTERM), len(server.handshakes)
+        async with overtaken_while_stopped(tmp_path, directory) as (server, old, new):
+            async with daemon(tmp_path, server.url, directory) as third:
+                refused = await third.end()
+                assert "another successor" in third.log[-1]["reason"]
+            os.kill(old.pid, signal.SIGCONT)
+            status = await old.end()
+            await new.until_logged("ARI connection up")
+            return refused, status, await new.end(signal.SIGTERM), len(server.handshakes)
 
     assert run(scenario()) == (4, 3, 0, 2)
 
@@ -160,15 +167,10 @@ def test_a_successor_whose_predecessor_connects_again_leaves(tmp_path, directory
     """That one had lost its connection and heard of nobody; waiting for it to leave would be in vain."""
 
     async def scenario():
-        async with FakeAri() as server, daemon(tmp_path, server.url, directory) as old:
-            await old.until_logged("ARI connection up")
-            os.kill(old.pid, signal.SIGSTOP)
-            async with daemon(tmp_path, server.url, directory) as new:
-                await server.when(lambda: len(server.handshakes) == 2)
-                await server.send({"type": "ApplicationReplaced", "application": "arimonitor"})
-                status = await new.end()
-                assert new.log[-2]["predecessor"] == old.pid
-            os.kill(old.pid, signal.SIGCONT)
+        async with overtaken_while_stopped(tmp_path, directory) as (server, old, new):
+            await server.send({"type": "ApplicationReplaced", "application": "arimonitor"})
+            status = await new.end()
+            assert new.log[-2]["predecessor"] == old.pid
             return status
 
     assert run(scenario()) == 3
@@ -178,22 +180,17 @@ def test_a_predecessor_that_dies_in_the_takeover_is_a_gap(tmp_path, directory, r
     """Nobody knows what it had heard last: Asterisk is asked."""
 
     async def scenario():
-        async with playing(CAPTURE) as (server, events):
-            before, after = halves(events)
-            async with daemon(tmp_path, server.url, directory) as old:
-                await old.until_logged("ARI connection up")
-                await server.send(*before)
-                early = await asyncio.to_thread(rabbit.consume, vhost, 2)
-                server.answers["channels"], server.answers["bridges"] = channels_at(before)
-                os.kill(old.pid, signal.SIGSTOP)
-                async with daemon(tmp_path, server.url, directory) as new:
-                    await server.when(lambda: len(server.handshakes) == 2)
-                    await old.end(signal.SIGKILL)
-                    await new.until_logged("ARI connection up")
-                    await server.send(*after)
-                    late = await asyncio.to_thread(rabbit.consume, vhost, 1)
-                    await new.end(signal.SIGTERM)
-                    return shown(early) + shown(late)
+        async with in_mid_call(tmp_path, directory) as (server, old, after):
+            early = await asyncio.to_thread(rabbit.consume, vhost, 2)
+            os.kill(old.pid, signal.SIGSTOP)
+            async with daemon(tmp_path, server.url, directory) as new:
+                await server.when(lambda: len(server.handshakes) == 2)
+                await old.end(signal.SIGKILL)
+                await new.until_logged("ARI connection up")
+                await server.send(*after)
+                late = await asyncio.to_thread(rabbit.consume, vhost, 1)
+                await new.end(signal.SIGTERM)
+                return shown(early) + shown(late)
 
     calls = [body["data"] for _, body in run(scenario()) if "channelstatus" in body["data"]]
     assert [(data["channelstatus"], data["accuracy"]) for data in calls] == [
@@ -226,18 +223,14 @@ def test_sighup_hands_over_to_a_fresh_process(tmp_path, directory, rabbit, vhost
     wanted = expected(CAPTURE, vhost)
 
     async def scenario():
-        async with playing(CAPTURE) as (server, events):
-            before, after = halves(events)
-            async with daemon(tmp_path, server.url, directory) as old:
-                await old.until_logged("ARI connection up")
-                await server.send(*before)
-                os.kill(old.pid, signal.SIGHUP)
-                async with heir_of(old, tmp_path):
-                    await server.send(*after)
-                    told = await asyncio.to_thread(rabbit.consume, vhost, len(wanted))
-                status = await old.end()
-                await old.output()  # the successor held it open as well
-                return status, shown(told)
+        async with in_mid_call(tmp_path, directory) as (server, old, after):
+            os.kill(old.pid, signal.SIGHUP)
+            async with heir_of(old, tmp_path):
+                await server.send(*after)
+                told = await asyncio.to_thread(rabbit.consume, vhost, len(wanted))
+            status = await old.end()
+            await old.output()  # the successor held it open as well
+            return status, shown(told)
 
     status, told = run(scenario())
     assert status == 3
@@ -272,10 +265,8 @@ def test_operators_order_a_comparison_and_a_snapshot(tmp_path, directory, rabbit
     """`recover` closes a call that Asterisk does not know; both say what they did, and refuse without Asterisk."""
 
     async def scenario():
-        async with playing(CAPTURE) as (server, events), daemon(tmp_path, server.url, directory) as process:
-            await process.until_logged("ARI connection up")
-            before, _ = halves(events)
-            await server.send(*before)
+        async with in_mid_call(tmp_path, directory) as (server, process, _after):
+            server.answers["channels"], server.answers["bridges"] = [], []
             early = await asyncio.to_thread(rabbit.consume, vhost, 2)
             folder = str(tmp_path / "journal")
             orders = [
@@ -297,25 +288,7 @@ def test_operators_order_a_comparison_and_a_snapshot(tmp_path, directory, rabbit
 
 def test_replaying_what_the_journal_holds_gives_what_was_told(tmp_path, directory, rabbit, vhost, run):
     """Byte for byte, over a restart."""
-
-    async def scenario():
-        async with playing(CAPTURE) as (server, events):
-            before, after = halves(events)
-            async with daemon(tmp_path, server.url, directory) as process:
-                await process.until_logged("ARI connection up")
-                await server.send(*before)
-                early = await asyncio.to_thread(rabbit.consume, vhost, 2)
-                await process.end(signal.SIGKILL)
-            server.answers["channels"], server.answers["bridges"] = channels_at(before)
-            async with daemon(tmp_path, server.url, directory) as process:
-                await process.until_logged("ARI connection up")
-                await server.send(*after)
-                late = await asyncio.to_thread(consume_to_the_end, rabbit, vhost)
-                await process.end(signal.SIGTERM)
-            return shown(early), late
-
-    early, late = run(scenario())
-    told = early + [message for message in late if message not in early]
+    told = run(restarted_in_mid_call(tmp_path, directory, rabbit, vhost, signal.SIGKILL))
     problems = []
     records = [item for _, item in read_journal(tmp_path / "journal", on_problem=problems.append)]
     assert problems == []
