@@ -104,7 +104,7 @@ class Broker:
     async def _follow_store(self) -> None:
         """Have a publisher for every vhost with messages; where an operator changed some, all look at theirs again."""
         is_changed = await self._store.changed_outside()
-        for vhost in {*await self._store.pending_vhosts(), *await self._store.parked_vhosts()}:
+        for vhost in sorted({*await self._store.pending_vhosts(), *await self._store.parked_vhosts()}):
             self._publisher(vhost)
         if is_changed:
             for publisher in self._publishers.values():
