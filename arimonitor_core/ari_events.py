@@ -132,7 +132,7 @@ class ChannelStateChange(_Timed, gc=False, kw_only=True):
 
 
 class ChannelHangupRequest(_Timed, gc=False, kw_only=True):
-    """Somebody hung up, or Asterisk asks the channel to end."""
+    """Somebody hung up, or Asterisk asks the channel to end: a story tells it, ChannelDestroyed acts."""
 
     channel: ChannelSnapshot
 

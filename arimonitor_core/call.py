@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from arimonitor_core.call_states import ANNOUNCED, FINAL_STATES, TRANSITIONS
-from arimonitor_core.values import CallKey
 
 _find_following = dict(TRANSITIONS).get
+
+
+class CallKey(NamedTuple):
+    """What makes a call unique: its caller channel's creation.
+
+    `creationtime` alone is not enough: in a burst half of the callers share their millisecond with another call.
+    """
+
+    creationtime: str
+    """As ARI sent it."""
+    channel_id: str
 
 
 class Key(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -133,8 +143,12 @@ class Channel(msgspec.Struct, eq=False, gc=False, omit_defaults=True, forbid_unk
     fully_seen: bool = False
     """From its creation on, without a gap."""
 
-    @property
-    def live_call(self) -> Call | None:
-        """Its call, if that goes on."""
-        call = self.call
-        return None if call is None or call.state in FINAL_STATES else call
+
+class Waiting(NamedTuple):
+    """A call that may need a push message, once it has waited."""
+
+    due: float
+    """Unix seconds, in the time of `received_at`."""
+    at_ms: int
+    """The same moment in Asterisk's time, for the message."""
+    key: CallKey

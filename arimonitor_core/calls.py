@@ -7,19 +7,19 @@ Here are the steps of a call's life and their consequences. Which event makes wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from arimonitor_core import messages
 from arimonitor_core.ari_events import ChannelSnapshot
-from arimonitor_core.call import Call, Channel, Key, Recording, Transfer
+from arimonitor_core.call import Call, CallKey, Channel, Key, Recording, Transfer
 from arimonitor_core.call_states import ANSWERED, CLOSED
-from arimonitor_core.channels import ChannelTable
+from arimonitor_core.channels import ChannelTable, live_call
 from arimonitor_core.directory import RING_GROUP_TYPE, Directory
 from arimonitor_core.effects import Diagnostic, Effect, PublishMessage
 from arimonitor_core.history import History
 from arimonitor_core.policies import Policies
 from arimonitor_core.statistics import Statistics
 from arimonitor_core.values import (
-    CallKey,
     derive_guid,
     endpoint_of_channel,
     is_number,
@@ -27,9 +27,9 @@ from arimonitor_core.values import (
     without,
 )
 
-CALLNUMBER_MAX = 2**53 - 1
+CALLNUMBER_MAX: Final = 2**53 - 1
 """The highest that every reader of JSON keeps exactly."""
-GIVEN_LIMIT = 100_000
+GIVEN_LIMIT: Final = 100_000
 """How many callnumbers of calls that are not known here are remembered; more than one Asterisk has calls."""
 
 
@@ -259,7 +259,7 @@ class CallBook:
 
     def press(self, channel: Channel, key: Key) -> None:
         """A digit was pressed; it waits with its channel until that has a call."""
-        call = channel.live_call
+        call = live_call(channel)
         if call is None:
             channel.keys = (*channel.keys, key)
         else:
@@ -270,7 +270,7 @@ class CallBook:
         if path in channel.recordings:
             return
         channel.recordings = (*channel.recordings, path)
-        call = channel.live_call
+        call = live_call(channel)
         if call is not None:
             self._add_recording(channel, call, path)
 

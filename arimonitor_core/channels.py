@@ -7,12 +7,22 @@ because no ARI event says which two halves belong together.
 
 from __future__ import annotations
 
+from typing import Final
+
 from arimonitor_core.ari_events import ChannelSnapshot
 from arimonitor_core.call import Call, Channel
+from arimonitor_core.call_states import FINAL_STATES
 from arimonitor_core.values import is_dialable, is_local_half, other_half, without
 
-GONE_LIMIT = 4096
+_FINAL_STATES: Final = FINAL_STATES
+GONE_LIMIT: Final = 4096
 """How many ids of destroyed channels are remembered: events that come late must not bring them back to life."""
+
+
+def live_call(channel: Channel) -> Call | None:
+    """The call that a channel belongs to, if that goes on."""
+    call = channel.call
+    return None if call is None or call.state in _FINAL_STATES else call
 
 
 class ChannelTable:
@@ -113,13 +123,13 @@ class ChannelTable:
 
         A Local `;2` was dialed by whoever dialed its `;1`.
         """
-        call = channel.live_call
+        call = live_call(channel)
         if call is not None:
             return channel, call
         passed: set[str] = set()
         while channel.id not in passed:
             passed.add(channel.id)
-            call = channel.live_call
+            call = live_call(channel)
             if call is not None:
                 return channel, call
             above = self.channels.get(channel.dialer)

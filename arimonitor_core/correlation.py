@@ -11,6 +11,8 @@ The rules are facts of Asterisk, found on real traffic (docs/architecture.md, "C
 
 from __future__ import annotations
 
+from typing import Final
+
 from arimonitor_core.ari_events import (
     BornChannel,
     BridgeSnapshot,
@@ -18,7 +20,6 @@ from arimonitor_core.ari_events import (
     ChannelDestroyed,
     ChannelDtmfReceived,
     ChannelEnteredBridge,
-    ChannelHangupRequest,
     ChannelHold,
     ChannelLeftBridge,
     ChannelSnapshot,
@@ -30,27 +31,26 @@ from arimonitor_core.ari_events import (
 from arimonitor_core.call import Call, Channel, Key
 from arimonitor_core.call_states import ANNOUNCED, ANSWERED, RINGING
 from arimonitor_core.calls import CallBook
+from arimonitor_core.channels import live_call
 from arimonitor_core.effects import Diagnostic
 from arimonitor_core.values import dialed_number, endpoint_of_channel, is_dialable, is_number, parse_time_ms
 
-SPOOL_FAILED = "OutgoingSpoolFailed"
-UNFINISHED_DIALING = frozenset({"", "RINGING", "PROGRESS", "PROCEEDING", "ANSWER"})
+SPOOL_FAILED: Final = "OutgoingSpoolFailed"
+UNFINISHED_DIALING: Final = frozenset({"", "RINGING", "PROGRESS", "PROCEEDING", "ANSWER"})
 """Dial statuses of a leg that may still be talked with; every other one ended its dialing."""
 
 
 def see(book: CallBook, snapshot: ChannelSnapshot, at_ms: int) -> Channel | None:
     """The channel of a snapshot, with what any snapshot may show in passing: a recording, an AI entry."""
-    table = book.table
-    exten = snapshot.dialplan.exten
-    channel = table.channels.get(snapshot.id)
-    if channel is None or channel.name != snapshot.name or (exten and not channel.exten):
-        channel = table.see(snapshot)
+    channel = book.table.channels.get(snapshot.id)
+    if channel is None or channel.name != snapshot.name or not channel.exten:
+        channel = book.table.see(snapshot)
         if channel is None:
             return None
     variables = snapshot.channelvars
     if variables is not None and variables.recording and variables.recording not in channel.recordings:
         book.record(channel, variables.recording)
-    if channel.call is None and exten in book.directory.ai_entries:
+    if channel.call is None and snapshot.dialplan.exten in book.directory.ai_entries:
         _enter_ai(book, snapshot, channel, at_ms)
     return channel
 
@@ -103,7 +103,7 @@ def on_destroyed(book: CallBook, event: ChannelDestroyed, at_ms: int) -> None:
     channel = see(book, event.channel, at_ms)
     if channel is None:
         return
-    call = channel.live_call
+    call = live_call(channel)
     book.table.remove(channel)
     if call is None:
         return
@@ -116,7 +116,7 @@ def on_destroyed(book: CallBook, event: ChannelDestroyed, at_ms: int) -> None:
 def on_state_change(book: CallBook, event: ChannelStateChange, at_ms: int) -> None:
     """`Up` of a caller means nothing, except where the dialplan itself is the party that answers."""
     channel = see(book, event.channel, at_ms)
-    call = channel.live_call if channel is not None else None
+    call = live_call(channel) if channel is not None else None
     if call is not None and call.anchor == event.channel.id:
         answer_ai(book, call, event.channel, at_ms)
 
@@ -125,11 +125,6 @@ def answer_ai(book: CallBook, call: Call, caller: ChannelSnapshot, at_ms: int) -
     """An AI entry has answered when the caller's channel is `Up`."""
     if caller.state == "Up" and call.state == RINGING and call.dialed in book.directory.ai_entries:
         book.answer(call, None, at_ms, at_ms)
-
-
-def on_hangup_request(book: CallBook, event: ChannelHangupRequest, at_ms: int) -> None:
-    """Somebody wants the channel to end; it has not yet."""
-    see(book, event.channel, at_ms)
 
 
 def on_hold(book: CallBook, event: ChannelHold, at_ms: int) -> None:
@@ -144,7 +139,7 @@ def on_unhold(book: CallBook, event: ChannelUnhold, at_ms: int) -> None:
 
 def _update(book: CallBook, snapshot: ChannelSnapshot, update: str, at_ms: int) -> None:
     channel = see(book, snapshot, at_ms)
-    call = channel.live_call if channel is not None else None
+    call = live_call(channel) if channel is not None else None
     if call is not None:
         book.update(call, update, at_ms)
 
@@ -215,8 +210,8 @@ def _tie(book: CallBook, caller: Channel, peer: Channel, event: Dial, at_ms: int
     if caller is peer:
         return
     peer.dialer = caller.id
-    own = peer.live_call
-    if own is not None and own.state == ANNOUNCED and own is not caller.live_call:
+    own = live_call(peer)
+    if own is not None and own.state == ANNOUNCED and own is not live_call(caller):
         book.absorb(own, at_ms)
 
 
@@ -243,7 +238,7 @@ def _talked_unseen(book: CallBook, channel: Channel, bridge: BridgeSnapshot, at_
     Neither list shows it, but whom the one leaves behind is said when he leaves.
     """
     others = [book.table.channels[one] for one in bridge.channels if one in book.table.channels]
-    calls = [one.live_call for one in (channel, *others)]
+    calls = [live_call(one) for one in (channel, *others)]
     if bridge.is_waiting_room or not others or not any(call is not None and call.has_gap for call in calls):
         return
     for one in (*others, channel):
@@ -264,7 +259,7 @@ def consider(book: CallBook, channel: Channel, at_ms: int, message_ms: int | Non
         return
     calls: list[Call] = []
     for member in component:
-        call = member.live_call
+        call = live_call(member)
         if call is not None and call not in calls:
             calls.append(call)
     if len(calls) > 1:
@@ -297,7 +292,7 @@ def _connect(
         anchor = _own_side(book, call, anchor, component)
     parties = []
     for member in component:
-        if member is anchor or member.live_call not in (None, call):
+        if member is anchor or live_call(member) not in (None, call):
             continue
         if member.is_local:
             _note_consultation(call, member)
@@ -336,7 +331,7 @@ def _own_side(book: CallBook, call: Call, anchor: Channel, component: list[Chann
 def _consult(book: CallBook, call: Call, component: list[Channel]) -> None:
     """Somebody of the call talks aside: that is part of the call, but who is consulted is no party of it yet."""
     for member in component:
-        if member.live_call is None:
+        if live_call(member) is None:
             _note_consultation(call, member)
             book.attach(member, call)
 

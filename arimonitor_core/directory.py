@@ -6,16 +6,16 @@ Where the entries come from (text files, MariaDB) is the runner's business; the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import Factory, evolve, field, frozen
 
-RING_GROUP_TYPE = "ring-group"
-AI_TYPE = "ia"
-CLIENT_CODE_LENGTH = 3
+RING_GROUP_TYPE: Final = "ring-group"
+AI_TYPE: Final = "ia"
+CLIENT_CODE_LENGTH: Final = 3
 """A number that the directory does not hold belongs to the client whose code its first three digits are."""
 
-DEFAULT_AI_ENTRIES = frozenset({"94"})
+DEFAULT_AI_ENTRIES: Final = frozenset({"94"})
 
 
 @frozen(kw_only=True)

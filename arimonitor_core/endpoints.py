@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import msgspec
+from typing import Final
 
 from arimonitor_core.ari_events import ContactStatusChange, EndpointSnapshot, PeerStatusChange
 from arimonitor_core.calls import CallBook
+from arimonitor_core.endpoint import Address, EndpointState
 from arimonitor_core.values import host_of_uri
 
-REACHABLE = "Reachable"
-UNREACHABLE = "Unreachable"
-ONLINE_STATUSES = frozenset({REACHABLE, "Registered", "Lagged"})
+REACHABLE: Final = "Reachable"
+UNREACHABLE: Final = "Unreachable"
+ONLINE_STATUSES: Final = frozenset({REACHABLE, "Registered", "Lagged"})
 """Asterisk's words (PJSIP, SIP, IAX2) for an endpoint that can be called."""
-STATUS_OF_STATE = {"online": REACHABLE, "offline": UNREACHABLE}
+STATUS_OF_STATE: Final = {"online": REACHABLE, "offline": UNREACHABLE}
 """What GET /endpoints and EndpointStateChange say, in the words of PeerStatusChange."""
-
-
-class EndpointState(msgspec.Struct, eq=False, forbid_unknown_fields=True):
-    """What is known of one endpoint."""
-
-    status: str = ""
-    """As last told to the web system; empty: never."""
-    online: bool | None = None
-    """Can it be called? None: nobody said."""
-    address: str = ""
-    """Address of its last contact."""
-
-
-class Address(msgspec.Struct, eq=False, forbid_unknown_fields=True):
-    """One address that customers' endpoints register from (v2.7's REMOTEIPS)."""
-
-    dns: str = ""
-    whitelist: Literal["N", "Y"] = "N"
-    dateinserted: int = 0
-    """Unix seconds."""
 
 
 class EndpointBook:

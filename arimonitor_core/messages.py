@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from arimonitor_core.call import Call
+from arimonitor_core.call import Call, Key
 from arimonitor_core.directory import Directory
 from arimonitor_core.effects import PublishMessage, RecordedFile, StoreRecordings
 from arimonitor_core.policies import Policies
@@ -67,7 +67,7 @@ class Writer:
         if status in (CLOSED, FORCECLOSE):
             data |= self._recordings(call)
         if status == CLOSED:
-            keys = sorted(call.keys, key=lambda key: key.at_ms)
+            keys = sorted(call.keys, key=_pressed_at) if len(call.keys) > 1 else call.keys
             data["dtmf"] = "".join(key.digit for key in keys)
             data["keys"] = [{"digit": key.digit, "by": key.by, "at": key.at_ms / 1000} for key in keys]
         if status in (CLOSED, UNANSWERED, FORCECLOSE):
@@ -238,6 +238,10 @@ def recording(
 def _body(kind: str, at_ms: int, vhost: str, data: dict[str, Any]) -> bytes:
     operation = {"type": kind, "event_code": EVENT_CODES[kind], "timestamp": at_ms // 1000, "vhost": vhost}
     return _encode({"operation": operation, "data": data})
+
+
+def _pressed_at(key: Key) -> int:
+    return key.at_ms
 
 
 def _transfers(call: Call) -> list[dict[str, Any]]:

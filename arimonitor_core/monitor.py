@@ -12,7 +12,7 @@ from typing import Any, Final
 from arimonitor_core import ari_events as ari
 from arimonitor_core import correlation, transfers
 from arimonitor_core.ari_answers import read_answers
-from arimonitor_core.call import Call, Channel
+from arimonitor_core.call import Call, Channel, Waiting
 from arimonitor_core.calls import CallBook
 from arimonitor_core.directory import Directory
 from arimonitor_core.effects import Diagnostic, Effect, PrintEvent
@@ -32,7 +32,7 @@ from arimonitor_core.inputs import (
     Input,
 )
 from arimonitor_core.policies import Policies
-from arimonitor_core.push import PushDesk, Waiting
+from arimonitor_core.push import PushDesk
 from arimonitor_core.reconciliation import reconcile
 from arimonitor_core.statistics import Statistics
 from arimonitor_core.values import parse_time_ms
@@ -45,13 +45,15 @@ RESTARTED: Final = "asterisk-restarted"
 Handler = Callable[[CallBook, Any, int], Call | None]
 """What an event type does; a call returned may need a push."""
 
-_decode_known = ari.decode_known
+_EVENT_RECEIVED: Final = AriEventReceived
+_decode_known: Final = ari.decode_known
 _IGNORED_HEADS: Final = ari.IGNORED_HEADS
 _IGNORED_KEY_BYTES: Final = ari.IGNORED_KEY_BYTES
 _VARSET_MARK: Final = ari.VARSET_MARK
 _VARSET_HEAD: Final = ari.VARSET_HEAD
 _RECORDING_HEAD: Final = ari.RECORDING_HEAD
 _VARSET: Final = ari.ChannelVarset
+_CLOSING_BRACE: Final = ord("}")
 
 
 class Monitor:
@@ -93,6 +95,9 @@ class Monitor:
         }
         self._due = float("inf")
         self._filtering = False
+        # Half of all events carry the very millisecond of the one before.
+        self._timestamp = ""
+        self._at_ms = 0
 
     def _event_handlers(self) -> dict[type, Handler]:
         endpoints = self.endpoint_book
@@ -100,7 +105,6 @@ class Monitor:
             ari.ChannelCreated: correlation.on_created,
             ari.ChannelDestroyed: correlation.on_destroyed,
             ari.ChannelStateChange: correlation.on_state_change,
-            ari.ChannelHangupRequest: correlation.on_hangup_request,
             ari.ChannelDtmfReceived: correlation.on_dtmf,
             ari.ChannelHold: correlation.on_hold,
             ari.ChannelUnhold: correlation.on_unhold,
@@ -124,7 +128,7 @@ class Monitor:
         if item.received_at >= self._due:
             self.push_desk.on_time(item.received_at)
             self._due = self.push_desk.next_due()
-        if type(item) is not AriEventReceived:
+        if type(item) is not _EVENT_RECEIVED:
             self._inputs[type(item)](item)
         elif self._filtering:
             self._filter(item)
@@ -134,12 +138,12 @@ class Monitor:
                 raw[2:3] == _VARSET_MARK
                 and raw.startswith(_VARSET_HEAD)
                 and not raw.startswith(_RECORDING_HEAD)
-                and raw.endswith(b"}")
+                and raw[-1] == _CLOSING_BRACE
             ):
                 self._event_counts[_VARSET] += 1
             else:
                 ignored = _IGNORED_HEADS.get(raw[:_IGNORED_KEY_BYTES])
-                if ignored is not None and raw.startswith(ignored[0]) and raw.endswith(b"}"):
+                if ignored is not None and raw.startswith(ignored[0]) and raw[-1] == _CLOSING_BRACE:
                     self._event_counts[ignored[1]] += 1
                 else:
                     try:
@@ -155,15 +159,21 @@ class Monitor:
         if handler is None:
             self._on_unread(event, item)
             return
-        at_ms = parse_time_ms(event.timestamp)
-        if at_ms is None:
-            # When it happened is Asterisk's to say; here it did not, and the recorder's time has to do.
-            self.book.statistics.diagnostics["malformed-timestamp"] += 1
-            at_ms = round(item.received_at * 1000)
+        timestamp = event.timestamp
+        at_ms = self._at_ms if timestamp == self._timestamp else self._read_time(timestamp, item.received_at)
         call = handler(self.book, event, at_ms)
         if call is not None:
             dialed = event.exten if type(event) is ari.BridgeBlindTransfer else call.dialed
             self._consider_push(call, dialed, item.received_at, at_ms)
+
+    def _read_time(self, timestamp: str, received_at: float) -> int:
+        at_ms = parse_time_ms(timestamp)
+        if at_ms is None:
+            # When it happened is Asterisk's to say; here it did not, and the recorder's time has to do.
+            self.book.statistics.diagnostics["malformed-timestamp"] += 1
+            return round(received_at * 1000)
+        self._timestamp, self._at_ms = timestamp, at_ms
+        return at_ms
 
     def _on_unread(self, event: Any, item: AriEventReceived) -> None:
         """It needs no more than being counted; a recording that it announces is decoded for itself."""
@@ -322,7 +332,8 @@ class Monitor:
         table = self.book.table
         return [one for one in table.channels.values() if table.find_calling(one)[1] is call]
 
-    def _names(self, call: Call) -> Iterable[str]:
-        yield from (call.guid, str(call.callnumber), call.origin, call.dialed, call.destiny, call.channel)
+    def _names(self, call: Call) -> set[str]:
+        names = {call.guid, str(call.callnumber), call.origin, call.dialed, call.destiny, call.channel}
         for channel in self.channels_of(call):
-            yield from (channel.id, channel.name)
+            names |= {channel.id, channel.name}
+        return names

@@ -7,23 +7,11 @@ nothing rings for a moment counts as offline: that is a deadline, in the log's o
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
-from arimonitor_core.call import Call
+from arimonitor_core.call import Call, Waiting
 from arimonitor_core.call_states import ANNOUNCED
 from arimonitor_core.calls import CallBook
 from arimonitor_core.endpoints import EndpointBook
-from arimonitor_core.values import CallKey
-
-
-class Waiting(NamedTuple):
-    """A call that may need a push."""
-
-    due: float
-    """Unix seconds, in the time of `received_at`."""
-    at_ms: int
-    """The same moment in Asterisk's time, for the message."""
-    key: CallKey
 
 
 class PushDesk:

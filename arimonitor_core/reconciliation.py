@@ -7,19 +7,21 @@ the bridges, whose creation tells when an unseen answer was); calls that began m
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from arimonitor_core.ari_answers import Answers, ListedChannel
 from arimonitor_core.ari_events import BridgeSnapshot
 from arimonitor_core.call import Call, Channel
 from arimonitor_core.call_states import ANNOUNCED
 from arimonitor_core.calls import CallBook
+from arimonitor_core.channels import live_call
 from arimonitor_core.correlation import answer_ai, consider, refusal, see
 from arimonitor_core.transfers import merge
 from arimonitor_core.values import dialed_number, is_dialable, is_local_half, parse_time_ms, without
 
-CALLING_APPLICATIONS = frozenset({"Dial", "Queue", "FollowMe"})
+CALLING_APPLICATIONS: Final = frozenset({"Dial", "Queue", "FollowMe"})
 """Applications that ring somebody on behalf of the channel that runs them."""
-CALLED_APPLICATIONS = frozenset({"AppDial", "AppDial2", "AppQueue"})
+CALLED_APPLICATIONS: Final = frozenset({"AppDial", "AppDial2", "AppQueue"})
 """What Asterisk shows as the application of a leg that is rung."""
 
 
@@ -69,7 +71,7 @@ def _bury_missing(book: CallBook, channels: Sequence[ListedChannel], ended_ms: i
     shrunk: dict[str, Call] = {}
     for channel in missing:
         book.table.remove(channel)
-        call = channel.live_call
+        call = live_call(channel)
         if call is not None and channel.id in call.members:
             call.members = without(call.members, channel.id)
             call.has_gap = True
@@ -177,12 +179,12 @@ def _catch_up(book: CallBook, channels: Sequence[ListedChannel], bridges: Iterab
         member = next((book.table.channels[one] for one in bridge.channels if one in book.table.channels), None)
         if member is not None:
             component = book.table.component(member)
-            _join_calls(book, [channel.live_call for channel in component], at_ms)
+            _join_calls(book, [live_call(channel) for channel in component], at_ms)
             joined_ms = max(created_ms.get(channel.bridge, 0) for channel in component)
             consider(book, member, joined_ms, at_ms)
     for snapshot in channels:
         channel = book.table.channels.get(snapshot.id)
-        call = channel.live_call if channel is not None else None
+        call = live_call(channel) if channel is not None else None
         if call is not None and call.anchor == snapshot.id:
             answer_ai(book, call, snapshot, at_ms)
 

@@ -15,14 +15,13 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from arimonitor_core.call import Call, Channel
+from arimonitor_core.call import Call, Channel, Waiting
 from arimonitor_core.calls import CallBook
-from arimonitor_core.endpoints import Address, EndpointState
+from arimonitor_core.endpoint import Address, EndpointState
 from arimonitor_core.errors import RecordError, SnapshotError
 from arimonitor_core.inputs import FilterMode
 from arimonitor_core.monitor import Monitor
 from arimonitor_core.policies import Policies
-from arimonitor_core.push import Waiting
 from arimonitor_core.records import decode_directory, encode_directory
 from arimonitor_core.values import is_local_half
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Final
 
 from attrs import Factory, define
 
-UNHANDLED_LIMIT = 200
+UNHANDLED_LIMIT: Final = 200
 """How many unknown event types are counted by name."""
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from arimonitor_core.ari_events import BridgeAttendedTransfer, BridgeBlindTransfer, ChannelSnapshot
 from arimonitor_core.call import Call, Channel, Transfer
 from arimonitor_core.calls import CallBook
+from arimonitor_core.channels import live_call
 from arimonitor_core.correlation import consider, consulted_number, see
 
-SUCCESS = "Success"
+SUCCESS: Final = "Success"
 
 
 def on_blind(book: CallBook, event: BridgeBlindTransfer, at_ms: int) -> Call | None:
@@ -23,7 +26,7 @@ def on_blind(book: CallBook, event: BridgeBlindTransfer, at_ms: int) -> Call | N
         return None
     if event.replace_channel is not None:
         surrogate = see(book, event.replace_channel, at_ms)
-        if surrogate is not None and surrogate.live_call is None:
+        if surrogate is not None and live_call(surrogate) is None:
             book.attach(surrogate, call)
     book.transfer(call, Transfer("blind", by, event.exten, at_ms))
     _hand_over(book, call, event.channel, transferee, at_ms)
@@ -60,7 +63,7 @@ def on_attended(book: CallBook, event: BridgeAttendedTransfer, at_ms: int) -> No
 def _call_of(*channels: Channel | None) -> Call | None:
     """The first published call among those of the channels."""
     for channel in channels:
-        call = channel.live_call if channel is not None else None
+        call = live_call(channel) if channel is not None else None
         if call is not None and call.is_published:
             return call
     return None
@@ -76,7 +79,7 @@ def _hand_over(book: CallBook, call: Call, transferer: ChannelSnapshot, transfer
     if call.anchor != transferer.id:
         return
     if transferee is not None and not transferee.is_local:
-        own = transferee.live_call
+        own = live_call(transferee)
         if own is not None and own is not call:  # taken for a caller at a reconnect that the transfer's events overtook
             merge(book, call, own, "", at_ms)
         book.join(transferee, call)

@@ -6,36 +6,50 @@ import re
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
+
+from arimonitor_core.call import CallKey
 
 SPECIAL_EXTENSIONS: Final = frozenset({"", "s", "h", "i", "t", "T", "o", "a", "e", "failed"})
 """Extensions of the dialplan that name no number (Asterisk's standard extensions)."""
 
 _UNIQUE_SUFFIX: Final = re.compile(r"-[0-9a-fA-F]{4,16}(;[12])?$")
+_SIGNS: Final = frozenset("+-")
+_LENGTH_MAX: Final = len("2026-11-22T06:28:59.061-03:00")
+_MINUTES: Final[dict[str, int]] = {}
+"""Where minutes seen of late begin, by their text: what stands between its last colon and its zone is left out."""
+_MINUTES_LIMIT: Final = 256
+_SECONDS: Final = {f"{number:02}.": number * 1000 for number in range(60)}
+_MILLISECONDS: Final = {f"{number:03}": number for number in range(1000)}
 _NUMBER: Final = re.compile(r"\+?[0-9*#]+")
 
 
-class CallKey(NamedTuple):
-    """What makes a call unique: its caller channel's creation.
-
-    `creationtime` alone is not enough: in a burst half of the callers share their millisecond with another call.
-    """
-
-    creationtime: str
-    """As ARI sent it."""
-    channel_id: str
-
-
-@lru_cache(maxsize=256)  # three in four events carry the very millisecond of one shortly before
 def parse_time_ms(text: str) -> int | None:
     """Milliseconds since the Unix epoch of an ARI time such as ``2026-11-22T06:28:59.061-0300``; None if it is none."""
+    # But for seconds and milliseconds, a PBX's times change once a minute.
+    minute_ms = _MINUTES.get(text[:17] + text[23:])
+    second_ms = _SECONDS.get(text[17:20])
+    milliseconds = _MILLISECONDS.get(text[20:23])
+    if minute_ms is None or second_ms is None or milliseconds is None:
+        return _parse_new_minute(text)
+    return minute_ms + second_ms + milliseconds
+
+
+def _parse_new_minute(text: str) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
     if moment.tzinfo is None:
         return None
-    return round(moment.timestamp() * 1000)
+    at_ms = round(moment.timestamp() * 1000)
+    second_ms = _SECONDS.get(text[17:20])
+    milliseconds = _MILLISECONDS.get(text[20:23])
+    if second_ms is not None and milliseconds is not None and text[23:24] in _SIGNS and len(text) <= _LENGTH_MAX:
+        if len(_MINUTES) >= _MINUTES_LIMIT:
+            _MINUTES.clear()
+        _MINUTES[text[:17] + text[23:]] = at_ms - second_ms - milliseconds
+    return at_ms
 
 
 def derive_guid(server: str, key: CallKey, created_ms: int) -> str:

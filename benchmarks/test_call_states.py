@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from arimonitor_core.call import Call
+from arimonitor_core.call import Call, CallKey
 from arimonitor_core.call_states import CallStates
-from arimonitor_core.values import CallKey
 from benchmarks.conftest import Report
 from benchmarks.pairs import Pair
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from statemachine import HistoryState, State, StateChart
 from statemachine.exceptions import TransitionNotAllowed
 
-from arimonitor_core.call import Call
+from arimonitor_core.call import Call, CallKey
 from arimonitor_core.call_states import EVENTS, FINAL_STATES, STATES, TRANSITIONS, CallStates, derive_table
 from arimonitor_core.errors import StateDeclarationError
-from arimonitor_core.values import CallKey
 
 
 class Held:

@@ -88,7 +88,7 @@ def test_the_first_extension_counts_where_the_dialplan_moved_on() -> None:
     leg = scene.phone("1121", "s")
     scene.created(leg)
     leg.exten = "1120"
-    scene.event("ChannelHangupRequest", channel=leg)
+    scene.event("ChannelStateChange", channel=leg)
     leg.exten = "s"
     scene.rung(leg, "1122")
     assert scene.said[0]["destiny"] == "1120"
@@ -424,7 +424,7 @@ def test_a_leg_that_only_shows_an_ai_entry_is_no_call(why: str) -> None:
     if why == "dialed":
         scene.dial(scene.phone("1124"), leg, "BUSY")
     leg.exten, leg.state, leg.app = "94", "Up", "AppDial" if why == "called" else ""
-    scene.event("ChannelHangupRequest", channel=leg)
+    scene.event("ChannelStateChange", channel=leg)
     assert scene.messages == []
 
 
@@ -434,7 +434,7 @@ def test_a_call_that_ended_at_an_ai_entry_is_not_begun_again() -> None:
     leg = scene.call("1121", "94")
     scene.monitor.book.table.channels[leg.id].call = None
     leg.state = "Up"
-    scene.event("ChannelHangupRequest", channel=leg)
+    scene.event("ChannelStateChange", channel=leg)
     assert scene.statuses == ["open"]
 
 
@@ -464,7 +464,7 @@ def test_a_snapshot_shows_a_recording_in_passing() -> None:
     scene.created(caller)
     caller.variables = {"MIXMONITOR_FILENAME": "/spool/a.wav", "CHANNEL(linkedid)": "pbx-1.1"}
     scene.rung(caller, "1122")
-    scene.event("ChannelHangupRequest", channel=caller)
+    scene.event("ChannelStateChange", channel=caller)
     (call,) = scene.monitor.active_calls()
     assert [(recording.path, recording.own) for recording in call.recordings] == [("/spool/a.wav", True)]
 

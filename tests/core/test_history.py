@@ -5,9 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from arimonitor_core.call import Call
+from arimonitor_core.call import Call, CallKey
 from arimonitor_core.history import History
-from arimonitor_core.values import CallKey
 
 
 def ended(number: int, state: str = "closed") -> Call:

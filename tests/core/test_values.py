@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from uuid import RFC_4122, UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arimonitor_core import values
-from arimonitor_core.values import CallKey
+from arimonitor_core.call import CallKey
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,41 @@ from arimonitor_core.values import CallKey
 def test_a_time_is_read_with_its_offset_or_not_at_all(text: str, expected: int | None) -> None:
     """A time without an offset names no instant."""
     assert values.parse_time_ms(text) == expected
+
+
+def _read_plainly(text: str) -> int | None:
+    """What a time means, without any memory of others."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else round(moment.timestamp() * 1000)
+
+
+_PIECES = st.tuples(
+    st.sampled_from(["2026-11-22T06:28", "2026-11-22 06:28", "2026-W47-7T06:28", "20261122T0628", "2026-13-22T06:28"]),
+    st.sampled_from([":", "", "."]),
+    st.sampled_from(["59", "00", "60", "7", "07", "\u0667\u0667", ""]),
+    st.sampled_from([".", ",", ":", ""]),
+    st.sampled_from(["061", "0", "999", "06", "0617", "000456", "+61", " 61", "\u0660\u0666\u0661", ""]),
+    st.sampled_from(
+        ["-0300", "+0000", "Z", "-03:00", "-03", "+05:30:30", "-03:00:00.0005", "", "+9900", "\u221203:00"]
+    ),
+)
+
+
+@given(st.lists(_PIECES.map("".join), max_size=12))
+@example(["2026-11-22T06:28:59.061-0300", "2026-11-22T06:28:00.999-0300", "2026-11-22T06:28:5.061-0300"])
+def test_what_was_read_before_changes_no_time(texts: list[str]) -> None:
+    """Minutes are remembered, by their text."""
+    assert [values.parse_time_ms(text) for text in texts] == [_read_plainly(text) for text in texts]
+
+
+def test_many_minutes_are_forgotten_again() -> None:
+    """A day of one call a minute, seen twice."""
+    texts = [f"2026-11-22T{hour:02}:{minute:02}:01.5{hour:02}+0000" for hour in range(24) for minute in range(60)]
+    for text in (*texts, *texts):
+        assert values.parse_time_ms(text) == _read_plainly(text)
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.text(max_size=8), st.text(max_size=20))

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 from attrs import Factory, define
 
+from arimonitor_core.call import CallKey
 from arimonitor_core.effects import PublishMessage
 from arimonitor_core.inputs import AriEventReceived, ConnectionLost, ConnectionRestored, DirectoryChanged, Input
 from arimonitor_core.monitor import Monitor
-from arimonitor_core.values import CallKey, derive_guid, parse_time_ms
+from arimonitor_core.values import derive_guid, parse_time_ms
 from arimonitor_runner.journal import read_journal
 from tests.core.contract import check_message
 from tests.simulation.asterisk import SLACK_S

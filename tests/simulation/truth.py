@@ -6,8 +6,9 @@ from typing import Any
 
 from attrs import Factory, define
 
+from arimonitor_core.call import CallKey
 from arimonitor_core.directory import Directory
-from arimonitor_core.values import CallKey, derive_guid, recording_url
+from arimonitor_core.values import derive_guid, recording_url
 from tests.simulation.asterisk import Asterisk, Channel
 from tests.simulation.clock import ari_time
 
