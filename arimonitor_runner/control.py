@@ -20,6 +20,8 @@ from typing import Any
 
 import structlog
 
+from arimonitor_runner.disk import naming
+
 SOCKET_NAME = "control.sock"
 REQUEST_BYTES_MAX = 2**16
 REQUEST_S = 10.0
@@ -57,7 +59,8 @@ class ControlServer:
         try:
             # The short name stays valid as long as the server lives: it may look the socket up again.
             address = f"{self._stack.enter_context(_short(self._folder))}/{SOCKET_NAME}"
-            self._server = await asyncio.start_unix_server(self._serve, address, limit=REQUEST_BYTES_MAX)
+            with naming(self._path):
+                self._server = await asyncio.start_unix_server(self._serve, address, limit=REQUEST_BYTES_MAX)
         except OSError:
             self._stack.close()
             raise

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 import structlog
@@ -75,6 +77,16 @@ class Disk:
             notify_still_starting()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_MAX_S)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Have an error of the system say which file it is about, where it was about a descriptor."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 async def at_once(work: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from arimonitor_runner.disk import naming
+
 
 class AlreadyRunning(Exception):  # noqa: N818  # named as a fact, like its text
     """Another process holds the lock; the text names the file and the process."""
@@ -26,10 +28,10 @@ def pid_lock(path: str) -> Iterator[None]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     file = _lock(path)
     with file:
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        text = f"{os.getpid()}\n".encode()
+        with naming(path):  # past the file's buffer, which would be written once more where it is closed
+            os.pwrite(file.fileno(), text, 0)
+            os.ftruncate(file.fileno(), len(text))
         try:
             yield
         finally:

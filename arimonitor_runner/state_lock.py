@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from arimonitor_runner.disk import naming
+
 LOCK_NAME = "lock"
 SUCCESSOR_LOCK_NAME = "successor.lock"
 """Held by who waits for the owner to leave: one at a time, else the second might go on where the first was to."""
@@ -51,7 +53,8 @@ class StateLock:
             return False
         predecessor = self.read_owner()
         try:
-            self._write(file, owner)
+            with naming(self._path):
+                self._write(file, owner)
         except OSError:  # who cannot be seen to own it does not
             os.close(file)
             raise

@@ -1,7 +1,7 @@
 """A program that uses an outbox while its disk has no room, and prints what happened; `test_outbox_trouble` runs it.
 
 `tmpfs FOLDER` mounts a small file system, which needs a mount namespace of its own; `rlimit FOLDER` limits the size of
-files instead, which the kernel answers with another error.
+files instead, which the kernel answers with another error. `run_in_full_disk` runs this program or another such one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from arimonitor_core.effects import PublishMessage
 from arimonitor_runner.outbox import Outbox, OutboxUnavailableError
 from tests.runner.conftest import build_message
 
+ROOT = Path(__file__).parents[2]
+
 
 class SmallFileSystem:
-    """A tmpfs of one megabyte."""
+    """A tmpfs of some megabytes."""
 
-    def __init__(self, folder: Path) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=True)
+    def __init__(self, folder: Path, megabytes: int = 1) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", folder], check=True)
         self._filler = folder / "filler"
 
     def fill(self) -> None:
@@ -37,7 +39,7 @@ class SmallFileSystem:
             except OSError:
                 return
 
-    def free(self) -> None:
+    def free(self, *_pids: int) -> None:
         """Give it back."""
         self._filler.unlink()
 
@@ -45,16 +47,43 @@ class SmallFileSystem:
 class LimitedFiles:
     """No file may grow beyond a page; what Python makes of SIGXFSZ, which is to ignore it, makes the write fail."""
 
-    def __init__(self, _folder: Path) -> None:
+    def __init__(self, _folder: Path, _megabytes: int = 1) -> None:
         self._unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(self) -> None:
         """Allow nothing more."""
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, self._unlimited[1]))
 
-    def free(self) -> None:
-        """Allow everything again."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, self._unlimited)
+    def free(self, *pids: int) -> None:
+        """Allow everything again, also to these processes of ours, which inherited the limit."""
+        for pid in (0, *pids):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, self._unlimited)
+
+
+Disk = SmallFileSystem | LimitedFiles
+DISKS: dict[str, type[Disk]] = {"tmpfs": SmallFileSystem, "rlimit": LimitedFiles}
+
+
+def run_in_full_disk(module: str, kind: str, *arguments: str) -> tuple[str, Any]:
+    """Run such a program; gives the kind of disk that it had, and what it printed.
+
+    Where nothing can be mounted, the limit on file sizes is the one way to have a real disk refuse a real write.
+    """
+    prefix = _in_mount_namespace() if kind == "tmpfs" else []
+    kind = kind if prefix else "rlimit"
+    command = [*prefix, sys.executable, "-W", "error", "-m", module, kind, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return kind, json.loads(done.stdout)
+
+
+def _in_mount_namespace() -> list[str]:
+    """The command before a command that may mount; empty where the machine allows no mounts at all."""
+    for prefix in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
+        mounting = [*prefix, "mount", "-t", "tmpfs", "none", "/mnt"]
+        if subprocess.run(mounting, capture_output=True, check=False).returncode == 0:
+            return prefix
+    return []
 
 
 class Story:
@@ -87,7 +116,7 @@ async def pending(outbox: Outbox) -> list[str]:
     return [message.message_id for message in await outbox.read_pending("t", after_seq=0, limit=1000)]
 
 
-async def run(disk: Any, story: Story) -> dict[str, Any]:
+async def run(disk: Disk, story: Story) -> dict[str, Any]:
     """Fill the disk and free it while messages come; fill it once more and close."""
     outbox = await story.open()
     first = (await outbox.append([large("before")])).stored[0]
@@ -129,7 +158,7 @@ async def _outcome(work: Callable[[], Any]) -> str:
 def main() -> None:
     """Run on the kind of disk that was asked for."""
     kind, folder = sys.argv[1], Path(sys.argv[2])
-    disk = {"tmpfs": SmallFileSystem, "rlimit": LimitedFiles}[kind](folder)
+    disk = DISKS[kind](folder)
     sys.stdout.write(json.dumps(asyncio.run(run(disk, Story(folder / "spool" / "outbox.db")))))
 
 

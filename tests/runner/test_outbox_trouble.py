@@ -1,42 +1,22 @@
 """Trouble of the disk is waited out; of a damaged file all that can be read is rescued."""
 
 import asyncio
-import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 import structlog
 
 from arimonitor_runner.outbox import Outbox
 from arimonitor_runner.outbox_file import OutboxError, open_database
+from tests.runner.full_disk import run_in_full_disk
 from tests.runner.test_outbox import ids, opened
-
-ROOT = Path(__file__).parents[2]
-
-
-def in_mount_namespace():
-    """The command before a command that may mount; empty where the machine allows no mounts at all."""
-    for prefix in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        mounting = [*prefix, "mount", "-t", "tmpfs", "none", "/mnt"]
-        if subprocess.run(mounting, capture_output=True, check=False).returncode == 0:
-            return prefix
-    return []
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "rlimit"])
 def test_a_full_disk_is_waited_for(tmp_path, kind):
     """Nothing fails while there is no room; with room everything is stored, once and in order. Closing gives up."""
-    prefix = in_mount_namespace() if kind == "tmpfs" else []
-    # Where nothing can be mounted, the limit on file sizes is the one way to have a real disk refuse a real write.
-    kind = kind if prefix else "rlimit"
-    command = [*prefix, sys.executable, "-W", "error", "-m", "tests.runner.full_disk", kind, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    kind, told = run_in_full_disk("tests.runner.full_disk", kind, str(tmp_path))
     arrived = [f"{number}:open" for number in range(20)]
     assert told["done_in_trouble"] == 0
     assert told["stored"] == arrived

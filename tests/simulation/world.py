@@ -266,8 +266,8 @@ class World:
         else:
             daemon.status = task.result()
         allowed = {ExitStatus.STOPPED, ExitStatus.REPLACED, ExitStatus.LOCKED}
-        if daemon.stop.is_set() and (self.disk.is_full or self._was_full_lately()):
-            allowed |= {ExitStatus.CRASHED}  # what it had in memory is lost
+        if daemon.monitor is not None and (self.disk.is_full or self._was_full_lately()):
+            allowed |= {ExitStatus.CRASHED}  # it had something in memory that could not be kept
         if daemon.status not in allowed:
             self.faults.append(f"{daemon.process.name} ended with {daemon.status!r}")
         self._on_end(daemon, f"ended with {daemon.status.name}")
