@@ -42,7 +42,7 @@ async def convert(
     source, target = source.absolute(), target.absolute()  # noqa: ASYNC240  # asks no disk
     aside = target.with_name(f".{target.name}.part")
     try:
-        wav_seconds = await asyncio.to_thread(_prepare, source, target)
+        wav_seconds = await asyncio.to_thread(_prepare, source, aside)
         # Absolute: LAME takes what begins with a dash for an option, and has no -- to end them.
         command = [lame.program, *arguments(tags, lame), str(source), str(aside)]
         async with turn or nullcontext():
@@ -96,10 +96,12 @@ def last_words(output: bytes) -> str:
     return text[-_WORDS_MAX:] or "it gave no reason"
 
 
-def _prepare(source: Path, target: Path) -> float:
+def _prepare(source: Path, aside: Path) -> float:
     """See that a conversion can begin; gives the length of the WAV in seconds."""
     seconds = check_source(source)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Where we were killed, an earlier LAME may still be writing there: it goes on into a file without a name.
+    aside.unlink(missing_ok=True)
     return seconds
 
 

@@ -9,16 +9,17 @@ import wave
 from pathlib import Path
 
 
-def write_wav(path: Path, seconds: float = 1.0, *, rate_hz: int = 8000, tone_hz: float = 440.0) -> Path:
-    """Write a tone as Asterisk writes speech: 16 bits, mono."""
+def write_wav(path: Path, seconds: float = 1.0, *, rate_hz: int = 8000, tone_hz: int = 440) -> Path:
+    """Write a tone, of whole Hertz, as Asterisk writes speech: 16 bits, mono."""
     path.parent.mkdir(parents=True, exist_ok=True)
     turn = 2 * math.pi * tone_hz / rate_hz
-    samples = [int(9000 * math.sin(turn * number)) for number in range(int(seconds * rate_hz))]
+    samples = [int(9000 * math.sin(turn * number)) for number in range(rate_hz)]
+    tone = struct.pack(f"<{rate_hz}h", *samples) * math.ceil(seconds)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate_hz)
-        file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+        file.writeframes(tone[: 2 * int(seconds * rate_hz)])
     return path
 
 

@@ -1,11 +1,8 @@
-"""Recordings in the daemon: from Asterisk's events to a link that works, and through kills at any instant."""
+"""Recordings in the daemon: from Asterisk's events to a link that works."""
 
 import asyncio
 import json
-import random
-import signal
 import sqlite3
-import sys
 from contextlib import closing
 
 from attrs import evolve
@@ -25,7 +22,7 @@ from arimonitor_runner.settings import (
 )
 from arimonitor_runner.sinks import LocalSink
 from arimonitor_runner.wiring import ExitStatus, Seams, run_daemon
-from tests.runner.audio_servers import BASE_URL, FtpServer
+from tests.runner.audio_servers import FtpServer
 from tests.runner.daemons import playing
 from tests.runner.fake_ari import PASSWORD, USER
 from tests.runner.recording_desk import fleet
@@ -34,8 +31,6 @@ from tests.runner.sounds import decoded_seconds, write_wav
 from tests.runner.waiting import until
 
 CAPTURE = "answered_caller_hangs_up"
-LIVES = 30
-CALLS = 3
 
 
 def stores():
@@ -157,51 +152,3 @@ def _steps(tmp_path):
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'recordings'").fetchone() is None:
             return []
         return connection.execute("SELECT guid, step FROM recordings ORDER BY id").fetchall()
-
-
-async def _live(tmp_path, port, life, *, calls):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", "-m", "tests.runner.recording_worker", str(tmp_path), str(port), str(life),
-        str(calls), stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert await process.stdout.readline() == b"ready\n"
-    return process
-
-
-def test_a_kill_at_any_instant_loses_and_doubles_nothing(tmp_path, run):
-    """Thirty lives, each cut short: in the end every call is told of once, and its recording is there, whole."""
-    ftp = FtpServer(tmp_path / "audio")
-    ftp.start()
-    chance = random.Random(8017)
-
-    async def scenario():
-        ended = []
-        for life in range(LIVES):
-            process = await _live(tmp_path, ftp.port, life, calls=CALLS)
-            await asyncio.sleep(chance.uniform(0, 0.4))
-            process.send_signal(signal.SIGKILL)
-            output = (await process.stdout.read()).decode()
-            ended += [line.split()[1] for line in output.splitlines() if line.startswith("ended ")]
-            await process.wait()
-        process = await _live(tmp_path, ftp.port, "last", calls=0)
-        await until(lambda: (steps := _steps(tmp_path)) and {step for _, step in steps} == {"published"})
-        process.kill()
-        await process.wait()
-        return ended
-
-    try:
-        ended = run(scenario())
-    finally:
-        ftp.kill()
-    with closing(sqlite3.connect(tmp_path / "outbox.db")) as connection:
-        told = connection.execute("SELECT message_id, state, body FROM messages ORDER BY seq").fetchall()
-    guids = [guid for guid, _ in _steps(tmp_path)]
-    assert len(ended) > LIVES
-    assert set(ended) <= set(guids)
-    assert sorted(message_id for message_id, _, _ in told) == sorted(f"{guid}:closed" for guid in guids)
-    assert {state for _, state, _ in told} == {"pending"}
-    links = {json.loads(body)["data"]["urlfilename"] for _, _, body in told}
-    assert links == {f"{BASE_URL}{guid}.mp3" for guid in guids}
-    for guid in guids:
-        seconds = 1 + int(guid.rpartition("-")[2])
-        assert abs(decoded_seconds(ftp.files / f"{guid}.mp3") - seconds) < 1
