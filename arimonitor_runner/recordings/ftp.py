@@ -110,7 +110,8 @@ class Ftp:
 
     async def _connect(self) -> aioftp.Client:
         server = self._server
-        client = aioftp.Client(socket_timeout=server.transfer_timeout_s, connection_timeout=server.connect_timeout_s)
+        # It has no time limits of its own: in Python 3.11 those may lose a cancellation that comes with an answer.
+        client = aioftp.Client(socket_timeout=None, connection_timeout=None)
         try:
             async with asyncio.timeout(server.connect_timeout_s):
                 await client.connect(server.host, server.port)
@@ -180,12 +181,20 @@ class Ftp:
                 await client.command(f"MKD {made.rstrip('/')}", ("2xx", "5xx"))
             await client.command(f"CWD {folder}", "2xx")
 
+    async def _ask(
+        self, client: aioftp.Client, command: str | None, expected: str, preliminary: tuple[str, ...] = ()
+    ) -> str:
+        """Send a command, or none, and wait for the answer that ends it; gives its last line."""
+        async with asyncio.timeout(self._server.transfer_timeout_s):
+            _, lines = await client.command(command, expected, preliminary)
+        return lines[-1]
+
     async def _store(self, client: aioftp.Client, read: Reader, name: str) -> None:
         """Send a file's content."""
         writer = await self._open_data(client)
         broken: Exception | None = None
         try:
-            await client.command(f"STOR {name}", "1xx")
+            await self._ask(client, f"STOR {name}", "1xx")
             await self._secure_data(client, writer)
             try:
                 async for block in _blocks(read):
@@ -200,18 +209,16 @@ class Ftp:
                 broken = error
         finally:
             writer.transport.abort()
-        await client.command(None, "2xx", "1xx")
+        await self._ask(client, None, "2xx", ("1xx",))
         if broken is not None:
             raise broken
 
     async def _open_data(self, client: aioftp.Client) -> asyncio.StreamWriter:
         """Open a connection for one file, to where the other one goes: a server behind NAT does not know better."""
         try:
-            _, lines = await client.command("EPSV", "229")
-            _, port = client.parse_epsv_response(lines[-1])
+            _, port = client.parse_epsv_response(await self._ask(client, "EPSV", "229"))
         except aioftp.StatusCodeError:
-            _, lines = await client.command("PASV", "227")
-            _, port = client.parse_pasv_response(lines[-1])
+            _, port = client.parse_pasv_response(await self._ask(client, "PASV", "227"))
         host = client.stream.writer.get_extra_info("peername")[0]
         async with asyncio.timeout(self._server.connect_timeout_s):
             _, writer = await asyncio.open_connection(host, port)
@@ -232,24 +239,26 @@ class Ftp:
 
     async def _size(self, client: aioftp.Client, name: str) -> int | None:
         try:
-            _, lines = await client.command(f"SIZE {name}", "213")
-            return int(lines[-1])
+            return int(await self._ask(client, f"SIZE {name}", "213"))
         except aioftp.StatusCodeError as error:
             code = error.received_codes[-1]
             if code.matches("50x"):
-                return int((await client.stat(name))["size"]) if await client.exists(name) else None
+                async with asyncio.timeout(self._server.transfer_timeout_s):
+                    return int((await client.stat(name))["size"]) if await client.exists(name) else None
             if code.matches("550"):
                 return None
             raise
 
     async def _rename(self, client: aioftp.Client, part: str, name: str) -> None:
         try:
-            await client.rename(part, name)
+            await self._ask(client, f"RNFR {part}", "350")
+            await self._ask(client, f"RNTO {name}", "2xx")
         except aioftp.StatusCodeError:
             # Some servers do not rename over what is there.
             with suppress(aioftp.StatusCodeError):
-                await client.command(f"DELE {name}", "2xx")
-            await client.rename(part, name)
+                await self._ask(client, f"DELE {name}", "2xx")
+            await self._ask(client, f"RNFR {part}", "350")
+            await self._ask(client, f"RNTO {name}", "2xx")
 
 
 async def _remove(client: aioftp.Client, part: str) -> None:
