@@ -146,6 +146,12 @@ def hang_up(stage: Stage, truth: Truth, caller: Channel, other: Channel) -> Part
     close(stage, truth, 16)
 
 
+def converse(stage: Stage, truth: Truth, caller: Channel, other: Channel) -> Part:
+    """Two parties talk until one of them hangs up."""
+    yield from talk(stage, truth, caller, other)
+    yield from hang_up(stage, truth, caller, other)
+
+
 def close(stage: Stage, truth: Truth, cause: int, dial_status: str | None = "ANSWER") -> None:
     """The last channel of a call has just ended."""
     truth.end(stage.pbx.now_ms(), cause, dial_status)
@@ -173,8 +179,7 @@ def plain_call(stage: Stage) -> Script:
     yield stage.some(0.05, 3.0)
     if outcome == "answered":
         yield from connect(stage, truth, caller, leg, dialed)
-        yield from talk(stage, truth, caller, leg)
-        yield from hang_up(stage, truth, caller, leg)
+        yield from converse(stage, truth, caller, leg)
         return
     status, leg_cause, cause = {
         "busy": ("BUSY", 17, 17), "no answer": ("NOANSWER", 0, 16), "declined": ("NOANSWER", 21, 21),
@@ -219,8 +224,7 @@ def parallel_group(stage: Stage) -> Script:
     yield from connect(stage, truth, caller, winner, winner.number)
     for leg in losers:
         pbx.destroy(leg, 26)
-    yield from talk(stage, truth, caller, winner)
-    yield from hang_up(stage, truth, caller, winner)
+    yield from converse(stage, truth, caller, winner)
 
 
 def hunt(stage: Stage) -> Script:
@@ -234,8 +238,7 @@ def hunt(stage: Stage) -> Script:
         yield stage.some(0.05, 4.0)
         if place == answers_at:
             yield from connect(stage, truth, caller, leg, member)
-            yield from talk(stage, truth, caller, leg)
-            yield from hang_up(stage, truth, caller, leg)
+            yield from converse(stage, truth, caller, leg)
             return
         yield from give_up(stage, caller, leg, "NOANSWER", 0)
         caller.connected = ""
@@ -286,8 +289,7 @@ def local_group(stage: Stage) -> Script:
     if stage.random.random() < 0.7:
         yield stage.some(0.005, 0.05)
         yield from _optimize(stage, caller, first, second)
-        yield from talk(stage, truth, caller, leg)
-        yield from hang_up(stage, truth, caller, leg)
+        yield from converse(stage, truth, caller, leg)
         return
     yield from talk(stage, truth, caller, leg)
     yield from _end_chain(stage, truth, leg, second, first, caller)
@@ -375,8 +377,7 @@ def queue(stage: Stage) -> Script:
     yield stage.instant()
     pbx.bridge(winner, caller)
     truth.answer(answered_ms, winner.number, winner.name)
-    yield from talk(stage, truth, caller, winner)
-    yield from hang_up(stage, truth, caller, winner)
+    yield from converse(stage, truth, caller, winner)
 
 
 def pickup(stage: Stage) -> Script:
@@ -402,8 +403,7 @@ def pickup(stage: Stage) -> Script:
     yield stage.instant()
     pbx.bridge(helper, caller)
     truth.answer(answered_ms, picker, helper.name)
-    yield from talk(stage, truth, caller, helper)
-    yield from hang_up(stage, truth, caller, helper)
+    yield from converse(stage, truth, caller, helper)
 
 
 def forward(stage: Stage) -> Script:
@@ -432,16 +432,22 @@ def forward(stage: Stage) -> Script:
     yield from _end_chain(stage, truth, final, second, first, caller)
 
 
-def blind_transfer(stage: Stage) -> Script:
-    """blind_transfer: by the called or by the caller, who leaves his party to call for himself."""
-    pbx = stage.pbx
+def _begin_transfer(stage: Stage, kind: str) -> Part:
+    """Two talk: the call, who is about to transfer it, whom he leaves, and to which phone."""
     origin, dialed, target = stage.pick(3)
-    caller, truth = yield from begin(stage, "blind transfer", origin, dialed)
+    caller, truth = yield from begin(stage, kind, origin, dialed)
     (leg,) = yield from ring(stage, truth, caller, [dialed])
     yield stage.some(0.05, 2.0)
     yield from connect(stage, truth, caller, leg, dialed)
     yield stage.some(0.5, 2.0)
     by, stays = (leg, caller) if stage.random.random() < 0.5 else (caller, leg)
+    return truth, by, stays, target
+
+
+def blind_transfer(stage: Stage) -> Script:
+    """blind_transfer: by the called or by the caller, who leaves his party to call for himself."""
+    pbx = stage.pbx
+    truth, by, stays, target = yield from _begin_transfer(stage, "blind transfer")
     yield from press(stage, truth, by, "##")
     pbx.hold(by, on=True)
     yield from press(stage, truth, by, target)
@@ -468,20 +474,13 @@ def blind_transfer(stage: Stage) -> Script:
         close(stage, truth, 16)
         return
     yield from connect(stage, truth, stays, third, target)
-    yield from talk(stage, truth, stays, third)
-    yield from hang_up(stage, truth, stays, third)
+    yield from converse(stage, truth, stays, third)
 
 
 def attended_transfer(stage: Stage) -> Script:
     """attended_transfer: a consultation through a Local pair, which then stays in the conversation."""
     pbx = stage.pbx
-    origin, dialed, target = stage.pick(3)
-    caller, truth = yield from begin(stage, "attended transfer", origin, dialed)
-    (leg,) = yield from ring(stage, truth, caller, [dialed])
-    yield stage.some(0.05, 2.0)
-    yield from connect(stage, truth, caller, leg, dialed)
-    yield stage.some(0.5, 2.0)
-    by, stays = (leg, caller) if stage.random.random() < 0.5 else (caller, leg)
+    truth, by, stays, target = yield from _begin_transfer(stage, "attended transfer")
     yield from press(stage, truth, by, "*2" + target)
     first, second, third = yield from _consult(stage, truth, by, target)
     pbx.ask_hangup(by)
@@ -592,8 +591,7 @@ def click_to_call(stage: Stage) -> Script:
     (leg,) = yield from ring(stage, truth, own, [dialed])
     yield stage.some(0.05, 3.0)
     yield from connect(stage, truth, own, leg, dialed)
-    yield from talk(stage, truth, own, leg)
-    yield from hang_up(stage, truth, own, leg)
+    yield from converse(stage, truth, own, leg)
 
 
 def push(stage: Stage) -> Script:
@@ -613,8 +611,7 @@ def push(stage: Stage) -> Script:
     (leg,) = yield from ring(stage, truth, caller, [dialed], limit=20)
     yield stage.some(0.05, 3.0)
     yield from connect(stage, truth, caller, leg, dialed)
-    yield from talk(stage, truth, caller, leg)
-    yield from hang_up(stage, truth, caller, leg)
+    yield from converse(stage, truth, caller, leg)
 
 
 def scanner(stage: Stage) -> Script:
