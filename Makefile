@@ -30,8 +30,8 @@ live: packages .venv/.installed-dev  ## the tests against a real Asterisk and a 
 simulate: .venv/.installed-dev  ## let the daemon live in made-up worlds where everything fails (SEEDS=0..100000, or SEED=7 for one)
 	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED) -v,--seeds $(SEEDS) --jobs $(shell nproc))
 
-bench: .venv/.installed-dev  ## benchmarks of the event loop
-	@$(PY) -m pytest benchmarks
+bench: .venv/.installed-dev  ## benchmarks beside their floors, with the compiled core; needs a C compiler and RabbitMQ
+	@tools/compiled.sh python -m pytest benchmarks
 
 lock: .venv/.installed-dev  ## pin all dependencies anew (OPTIONS=--upgrade takes newer ones)
 	@tools/lock.sh $(OPTIONS)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs import define
 
+from arimonitor_core import monitor
 from benchmarks.goals import GOALS, Row, format_table
 from benchmarks.pairs import Pair, measure
 from benchmarks.pump import Pump, running_pump
@@ -30,6 +31,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash[ROWS]
     if rows:
         terminalreporter.section("measured against the goals")
+        is_compiled = not str(monitor.__file__).endswith(".py")
+        terminalreporter.write_line(f"with the {'compiled' if is_compiled else 'interpreted'} core")
         for line in format_table(rows):
             terminalreporter.write_line(line)
 

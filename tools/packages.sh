@@ -3,9 +3,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+python=.venv/bin/python
+[ -x $python ] || python=${PYTHON:-python3}
+
 is_there() {
     case $1 in
         /*) [ -e "$1" ] ;;
+        Python.h) [ -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ;;
         ensurepip) [ -x .venv/bin/python ] || python3 -c 'import ensurepip' 2>/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything, from nothing: packages, chroots with a real Asterisk, lint, types, imports, all tests, coverage of the core.
+# Everything, from nothing: packages, chroots with a real Asterisk, lint, types, imports, all tests, coverage of the core;
+# those of the core twice, interpreted and compiled.
 # CI=true: a skipped test is a failure. The last line printed is pytest's own summary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,6 +26,12 @@ done
 
 tools/lint.sh || status=1
 
+options=(-n "${ARIMONITOR_TEST_WORKERS:-$(nproc)}" --dist loadgroup)
+[ "${CI:-}" != true ] || options+=(-p tools.no_skips)
+
+say "the compiled core: pytest ${options[*]} tests/core tests/replay"
+tools/compiled.sh python -m pytest "${options[@]}" tests/core tests/replay 2>&1 | tee "$logs/compiled.log" || status=1
+
 for build in "${builds[@]}"; do
     version=${build#*:}
     wait "${build%:*}" || {
@@ -36,8 +43,6 @@ done
 export COVERAGE_FILE=$logs/coverage/data COVERAGE_RCFILE=$PWD/tools/coverage.toml
 rm -rf "$logs/coverage"
 mkdir -p "$logs/coverage"
-options=(-n "${ARIMONITOR_TEST_WORKERS:-$(nproc)}" --dist loadgroup)
-[ "${CI:-}" != true ] || options+=(-p tools.no_skips)
 say "pytest ${options[*]}"
 "$python" -m coverage run -m pytest "${options[@]}" 2>&1 | tee "$logs/pytest.log" || status=1
 
