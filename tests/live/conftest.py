@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,7 @@ from tests.live.evening import Evening, Way, spend
 from tests.live.kills import Fault
 from tests.live.lab import FIXTURES, Pair, load
 from tests.live.trials import Evidence, try_out
-from tests.runner.rabbit import RabbitNode, shared_node
+from tests.runner.rabbit import RabbitNode, session_node
 
 VERSIONS = (22, 16)
 CLIENT_VHOSTS = ("vila-madalena", "jardim-paulista", "alto-da-lapa")
@@ -43,10 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """The session's RabbitMQ node, the same that the runner's tests use."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with shared_node(folder / "rabbitmq") as node:
+    with session_node(tmp_path_factory) as node:
         yield node
 
 

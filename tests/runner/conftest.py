@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from arimonitor_core.effects import PublishMessage
-from tests.runner.rabbit import RabbitNode, shared_node
+from tests.runner.rabbit import RabbitNode, session_node
 from tests.runner.replays import DIRECTORY
 
 T = TypeVar("T")
@@ -66,10 +65,7 @@ def outbox_path(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """The session's RabbitMQ node, shared by all xdist workers. Tests keep to vhosts of their own."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with shared_node(folder / "rabbitmq") as node:
+    with session_node(tmp_path_factory) as node:
         yield node
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pika
+import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "fixtures" / "rabbitmq" / "rabbit.sh"
 VHOSTS_AT_ONCE = 40
@@ -135,3 +136,13 @@ def shared_node(folder: Path) -> Iterator[RabbitNode]:
             users.write_text(str(left))
             if left == 0:
                 node.stop()
+
+
+@contextmanager
+def session_node(factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """The one node of a session: of all its xdist workers, whose folders lie side by side."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with shared_node(folder / "rabbitmq") as node:
+        yield node
