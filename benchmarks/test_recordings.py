@@ -16,13 +16,10 @@ from pathlib import Path
 from statistics import quantiles
 from time import perf_counter
 
-from arimonitor_runner.recordings.audio import Audio
-from arimonitor_runner.recordings.servers import AudioServers
-from arimonitor_runner.recordings.transports import Transports
 from benchmarks.conftest import Report
 from benchmarks.pairs import Pair
 from tests.runner.audio_servers import FtpServer
-from tests.runner.recording_desk import Clock, Station
+from tests.runner.recording_desk import Clock, Station, fleet
 
 RECORDINGS = 500
 AT_ONCE = 50
@@ -37,11 +34,8 @@ def test_recordings_from_wav_to_link(report: Report, tmp_path: Path) -> None:
     """Ledger, look, LAME, upload, verification, message; the floor is LAME alone, as many at a time."""
     ftp = FtpServer(tmp_path / "audio")
     ftp.start()
-    server = ftp.server()
     wav = _write_speech(tmp_path / "speech.wav")
-    station = Station(
-        tmp_path, lambda: Audio(AudioServers([server]), Transports()), Clock(), workers=WORKERS, keep_days=-1.0
-    )
+    station = Station(tmp_path, fleet(ftp.server()), Clock(), workers=WORKERS, keep_days=-1.0)
     delays: list[float] = []
     numbers = count()
 

@@ -199,6 +199,10 @@ class Ssh:
 
     async def _convert(self, session: _Session, source: str, part: str, tags: Tags, lame: Lame) -> None:
         """Run LAME there. Its command is one line for a shell, in which every word is quoted."""
+        # One that nobody could end may still be writing there: it goes on into a file without a name.
+        with suppress(asyncssh.SFTPNoSuchFile):
+            async with self._in_time():
+                await session.sftp.remove(part)
         # Ended there as well: who lost the connection to it cannot end it.
         words = ["env", f"LC_ALL={LOCALE}", "timeout", f"{lame.timeout_s:g}", "nice", "-n", str(lame.nice)]
         words += [self._server.lame, *arguments(tags, lame), source, part]

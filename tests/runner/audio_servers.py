@@ -107,11 +107,13 @@ class _Daemon:
 
 
 class FtpServer(_Daemon):
-    """pure-ftpd with one virtual user, whose home is the folder above `voip1`; with TLS where it is asked for."""
+    """pure-ftpd with one virtual user, whose home is the folder above `voip1`."""
 
-    def __init__(self, folder: Path, *, tls: bool = False, disk_kb: int = 0) -> None:
+    def __init__(self, folder: Path, *, tls: bool = False, disk_kb: int = 0, kb_s: int = 0) -> None:
+        """Say where it lives; with TLS, with a small disk, or with a slow line, in kB/s."""
         super().__init__(folder, disk_kb=disk_kb)
         self.tls = tls
+        self.kb_s = kb_s
         self.certificate = folder / "certificate.pem"
         # A virtual user may not be root.
         for path in (folder, self.files):
@@ -133,7 +135,8 @@ class FtpServer(_Daemon):
             "--passiveportrange", f"{passive}:{min(passive + 40, 65535)}", "--login", f"puredb:{self.folder}/users.pdb",
             "--minuid", "1", "--noanonymous", "--dontresolve", "--umask", "022:022", "--maxclientsperip", "50",
         ]  # fmt: skip
-        return [*options, "--tls", "2", "--certfile", str(self.certificate)] if self.tls else options
+        options += ["--tls", "2", "--certfile", str(self.certificate)] if self.tls else []
+        return [*options, "--userbandwidth", f"{self.kb_s}:"] if self.kb_s else options
 
     def server(self, name: str = "audio", **changes: Any) -> AudioServer:
         """How the daemon knows it."""

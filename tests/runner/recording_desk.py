@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -14,54 +15,18 @@ from arimonitor_core.effects import RecordedFile, StoreRecordings
 from arimonitor_runner.outbox import Outbox
 from arimonitor_runner.recordings.audio import Audio
 from arimonitor_runner.recordings.desk import Desk
-from arimonitor_runner.recordings.ftp import Ftp
 from arimonitor_runner.recordings.ledger import Ledger, read_entries
+from arimonitor_runner.recordings.servers import AudioServers
+from arimonitor_runner.recordings.transports import Transports
 from arimonitor_runner.settings import RecordingsSettings
 from tests.runner.audio_servers import BASE_URL
 from tests.runner.conftest import build_message
 from tests.runner.waiting import until
 
 
-class Servers:
-    """The first that is not excluded."""
-
-    def __init__(self, known):
-        self.known = known
-
-    def choose(self, client, *, exclude=()):
-        """The first that is left."""
-        return next((server for server in self.known if server.name not in exclude), None)
-
-    def find(self, name):
-        """The one of that name."""
-        return next((server for server in self.known if server.name == name), None)
-
-    def failed(self, server, reason):
-        """Nothing: the desk leaves it out by itself."""
-
-    def worked(self, server):
-        """Nothing either."""
-
-
-class Transports:
-    """FTP to each of them."""
-
-    def __init__(self, known):
-        self.all = {server.name: Ftp(server) for server in known}
-
-    def of(self, server):
-        """What moves files to it."""
-        return self.all[server.name]
-
-    async def close(self):
-        """End all."""
-        for ftp in self.all.values():
-            await ftp.close()
-
-
 def fleet(*known):
-    """Make the audio servers and what moves files there, as often as a station starts."""
-    return lambda: Audio(Servers(known), Transports(known))
+    """Make the audio servers and what moves files there, as often as a station starts. Chance is the same each time."""
+    return lambda clock: Audio(AudioServers(known, chance=random.Random(8017), clock=clock), Transports())
 
 
 DIRECTORY = Directory.of(
@@ -106,7 +71,7 @@ class Station:
             self.ledger,
             self.settings,
             directory=DIRECTORY,
-            audio=self.make_audio(),
+            audio=self.make_audio(self.clock),
             offer=self.messages.extend,
             clock=self.clock,
         )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import time
 from contextlib import closing
 
 from attrs import evolve
@@ -96,7 +97,7 @@ def test_a_call_ends_with_a_link_that_works(tmp_path, run):
             for store in wanted:
                 for file in store.files:
                     write_wav(tmp_path / "spool" / file.path.rpartition("/")[2], 2)
-            audio = fleet(ftp.server(base_url="http://audio2.example/voip1/"))()
+            audio = fleet(ftp.server(base_url="http://audio2.example/voip1/"))(time.monotonic)
             daemon = Daemon(settings_of(tmp_path, server.url), audio)
             await server.when_subscribed()
             await server.send(*events)
@@ -123,7 +124,9 @@ def test_without_an_audio_server_nothing_waits_and_what_waited_goes_out(tmp_path
         async with playing(CAPTURE) as (server, events):
             settings = settings_of(tmp_path, server.url)
             # No server lets anything in: the messages still wait when this run ends.
-            first = Daemon(evolve(settings, recordings=evolve(settings.recordings, max_wait_s=1e6)), fleet()())
+            first = Daemon(
+                evolve(settings, recordings=evolve(settings.recordings, max_wait_s=1e6)), fleet()(time.monotonic)
+            )
             await server.when_subscribed()
             await server.send(*events)
             await until(lambda: _steps(tmp_path))

@@ -86,6 +86,16 @@ def test_an_older_mp3_is_replaced(run, tmp_path):
     assert names(tmp_path) == ["a.mp3", "a.wav"]
 
 
+def test_an_abandoned_lame_does_no_harm(run, tmp_path):
+    """The daemon was killed while it wrote, and it goes on."""
+    source = write_wav(tmp_path / "a.wav", 3)
+    with (tmp_path / ".a.mp3.part").open("wb") as abandoned:
+        run(lame.convert(source, tmp_path / "a.mp3", TAGS, LAME))
+        abandoned.write(b"x" * 100_000)
+    assert decoded_seconds(tmp_path / "a.mp3") == pytest.approx(3, abs=0.5)
+    assert names(tmp_path) == ["a.mp3", "a.wav"]
+
+
 def test_an_empty_recording_is_never_converted(run, tmp_path):
     """LAME would make an MP3 of silence."""
     error = error_of(run, write_wav(tmp_path / "a.wav", 0), tmp_path / "a.mp3")

@@ -108,6 +108,16 @@ def test_lame_runs_there(run, start, tmp_path):
     assert decoded_seconds(server.files / "a.mp3") == pytest.approx(5, abs=0.5)
 
 
+def test_an_abandoned_lame_there_does_no_harm(run, start, tmp_path):
+    """We were killed while it wrote, and it goes on."""
+    server = start()
+    with (server.files / "a.mp3.part").open("wb") as abandoned:
+        run(convert(server.server(), write_wav(tmp_path / "a.wav", 5)))
+        abandoned.write(b"x" * 100_000)
+    assert server.names() == ["a.mp3"]
+    assert decoded_seconds(server.files / "a.mp3") == pytest.approx(5, abs=0.5)
+
+
 def test_no_text_is_taken_for_a_command_there(run, start, tmp_path):
     """Names and tags are words, whatever is in them."""
     server = start()
