@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from typing import Any, TypeVar
 
@@ -58,6 +58,8 @@ class Run:
     """Done when a part failed in the background."""
     left_at: int = 0
     """Journal position at which a successor goes on; 0: none does."""
+    own_successor: Callable[[], int] = lambda: 0
+    """Process id of the successor that we started; 0: we started none."""
     disk: Disk = Factory(Disk)
 
     def fail(self, error: BaseException) -> None:

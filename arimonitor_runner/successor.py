@@ -26,6 +26,10 @@ class Successor:
         self._process: subprocess.Popen[bytes] | None = None
         self._watched = -1
 
+    def pid(self) -> int:
+        """Process id of the one that was started and lives, as far as is known; 0: there is none."""
+        return self._process.pid if self._process is not None else 0
+
     def start(self) -> None:
         """Start it; it inherits the environment and the standard streams."""
         if self._process is not None:

@@ -28,11 +28,16 @@ def notify_ready() -> bool:
     return notify("READY=1", f"MAINPID={os.getpid()}")
 
 
+def notify_handed_over(pid: int) -> bool:
+    """Another process of this service is its main one from here on: our end is not the service's."""
+    return notify(f"MAINPID={pid}")
+
+
 def notify_still_starting() -> bool:
     """The start takes longer, and not for ever: we say so again within `STARTING_S`. Else systemd would end it."""
     return notify(f"EXTEND_TIMEOUT_USEC={STARTING_S * 1_000_000}")
 
 
 def notify_stopping() -> bool:
-    """Our process ends now."""
+    """The service ends now, and systemd ends whatever is left of it."""
     return notify("STOPPING=1")

@@ -48,7 +48,7 @@ from arimonitor_runner.running import ExitStatus, Run, StartGivenUp
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.sinks import LocalSink, MessageStore, Sink, StoredMessage
 from arimonitor_runner.successor import Successor
-from arimonitor_runner.systemd import notify_ready, notify_stopping
+from arimonitor_runner.systemd import notify_handed_over, notify_ready, notify_stopping
 from arimonitor_runner.takeover import Takeover, serve_as_owner
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -90,7 +90,7 @@ async def run_daemon(settings: Settings, seams: Seams | None = None) -> ExitStat
         successor = Successor()
         actions = dict.fromkeys(_STOP_SIGNALS, stop.set) | {_HANDOVER_SIGNAL: successor.start}
         with _signals(actions if seams.handle_signals else {}), closing(successor):
-            run = Run(settings, stop)
+            run = Run(settings, stop, own_successor=successor.pid)
             daemon = _Daemon(settings, loaded.directory, _with_audio(seams, loaded), run)
             status = await serve_as_owner(run, daemon.make_feed, daemon.serve)
     except AlreadyRunning as error:
@@ -175,7 +175,8 @@ class _Daemon:
             gc.freeze()  # what exists by now stays: the collector need not walk through it again and again
             notify_ready()
             status = await self.run.until_ended(parts.loop, feed, parts.listening, self.queue, parts.journal)
-            notify_stopping()
+            heir = self.run.own_successor() if status is ExitStatus.REPLACED else 0
+            notify_handed_over(heir) if heir else notify_stopping()
             _log.info("stopping", status=status.name.lower())
             await parts.stop_desk()
             if not await parts.sink.drain(self.settings.drain_timeout_s):

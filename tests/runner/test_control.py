@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import stat
 
 import pytest
@@ -41,6 +42,31 @@ async def _ask_raw(folder, data, *, end=True):
     writer.close()
     await writer.wait_closed()
     return answer
+
+
+def test_a_start_that_failed_leaves_nothing_open(tmp_path, run):
+    """It is tried again as long as a disk is full: then each attempt must give back what it opened."""
+    server = ControlServer(tmp_path, COMMANDS)
+
+    async def scenario():
+        before = set(os.listdir("/proc/self/fd"))
+        # As many descriptors as are open, and one more: the folder's, but no socket.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        spare = os.open("/", os.O_PATH)
+        os.close(spare)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 1, hard))
+        try:
+            with pytest.raises(OSError, match=SOCKET_NAME):
+                await server.start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert set(os.listdir("/proc/self/fd")) == before
+        await server.start()
+        answer = await send_command(tmp_path, {"command": "echo", "say": "now"})
+        await server.close()
+        return answer
+
+    assert run(scenario()) == {"said": "now"}
 
 
 def test_an_order_is_carried_out_and_answered(tmp_path, run):

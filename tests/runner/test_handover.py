@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from contextlib import asynccontextmanager
 
 import pytest
@@ -235,6 +236,31 @@ def test_sighup_hands_over_to_a_fresh_process(tmp_path, directory, rabbit, vhost
     status, told = run(scenario())
     assert status == 3
     assert of_calls(told) == of_calls(wanted)
+
+
+def test_the_service_goes_on_in_the_successor(tmp_path, directory, run, monkeypatch):
+    """The old process never says that the service stops, or systemd would end the new one: it says who is next."""
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(name)
+        systemd.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+
+        async def hear(count):
+            loop = asyncio.get_running_loop()
+            return [(await loop.sock_recv(systemd, 1000)).decode() for _ in range(count)]
+
+        async def scenario():
+            async with in_mid_call(tmp_path, directory) as (_server, old, _after):
+                os.kill(old.pid, signal.SIGHUP)
+                async with heir_of(old, tmp_path) as new:
+                    told = await hear(3)
+                await old.end()
+                await old.output()
+                return old.pid, new, told + await hear(1)
+
+        old, new, told = run(scenario())
+    assert told == [f"READY=1\nMAINPID={old}", f"MAINPID={new}", f"READY=1\nMAINPID={new}", "STOPPING=1"]
 
 
 def test_a_successor_that_cannot_start_changes_nothing(tmp_path, directory, run):

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
@@ -11,6 +12,7 @@ from arimonitor_runner.outbox import Outbox
 from arimonitor_runner.outbox_file import OutboxError, open_database
 from tests.runner.full_disk import run_in_full_disk
 from tests.runner.test_outbox import ids, opened
+from tests.runner.waiting import until
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "rlimit"])
@@ -59,6 +61,34 @@ def test_another_process_that_holds_the_database_is_waited_for(outbox_path, mess
             return ids(await outbox.read_pending("t", after_seq=0, limit=10))
 
     assert run(scenario()) == ["a:open"]
+
+
+def test_opening_may_be_given_up_while_it_waits(outbox_path, run):
+    """Another process holds the file: who waits is cancelled, and nothing is left of the attempt once it can go on."""
+    run(opened_and_closed(outbox_path))
+
+    async def scenario():
+        with closing(sqlite3.connect(outbox_path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            outbox = Outbox(outbox_path)
+            opening = asyncio.create_task(outbox.open())
+            await until(lambda: any(thread.name == "outbox" for thread in threading.enumerate()))
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            other.execute("ROLLBACK")
+        await until(lambda: not any(thread.name == "outbox" for thread in threading.enumerate()))
+        with pytest.raises(OutboxError, match="closed"):
+            await outbox.mark("any")
+        await outbox.close()
+
+    run(scenario())
+    run(opened_and_closed(outbox_path))
+
+
+async def opened_and_closed(path):
+    async with opened(path):
+        pass
 
 
 def fill(path, message, run, count):
