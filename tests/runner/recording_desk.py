@@ -56,7 +56,7 @@ class Station:
         self.settings = evolve(RecordingsSettings(folders=(str(self.spool),), work_folder=folder / "work"), **settings)
         self.make_audio = make_audio
         self.messages = []
-        self.tasks = []
+        self.is_leading = True
 
     async def open(self):
         """Open the files."""
@@ -74,6 +74,7 @@ class Station:
             audio=self.make_audio(self.clock),
             offer=self.messages.extend,
             clock=self.clock,
+            is_active=lambda: self.is_leading,
         )
         self.task = asyncio.create_task(self.desk.run())
 

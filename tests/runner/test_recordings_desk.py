@@ -228,6 +228,32 @@ def test_a_server_that_dies_in_the_middle_of_an_upload_is_left(tmp_path, start_f
     assert abs(decoded_seconds(second.files / "a.mp3") - 300) < 1
 
 
+def test_who_leads_no_more_leaves_an_upload_at_once(tmp_path, start_ftp, run):
+    """Another member begins with it now; where it is our turn again, it goes on."""
+    ftp = start_ftp(kb_s=50)
+
+    async def scenario():
+        async with working(tmp_path, fleet(ftp.server())) as station:
+            write_wav(station.spool / "a.wav", 60)
+            await station.end("a")
+            await until(lambda: "a.mp3.part" in ftp.names())
+            station.is_leading = False
+            station.desk.nudge()
+            await until(lambda: not station.desk.busy)
+            (left,) = await station.entries()
+            names = ftp.names()
+            station.is_leading = True
+            station.desk.nudge()
+            await station.told(1)
+            return left, names
+
+    left, names = run(scenario())
+    assert (left.step, left.attempts) == ("converted", 0)
+    assert "a.mp3" not in names
+    assert ftp.names() == ["a.mp3"]
+    assert abs(decoded_seconds(ftp.files / "a.mp3") - 60) < 1
+
+
 def test_a_recording_that_cannot_be_stored_for_days_is_given_up(tmp_path, ftp, run):
     """Its WAV stays."""
 

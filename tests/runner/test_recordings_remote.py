@@ -230,7 +230,7 @@ def test_it_goes_on_after_a_restart_at_any_step(tmp_path, sshd, run, step):
 
 
 def test_several_servers_share_the_recordings_and_stand_in_for_one_another(tmp_path, start, run):
-    """Each is stored once, for clients of both kinds, over both ways; when one dies, all that follows is on the others."""
+    """Each is stored once, for clients of both kinds, over both ways; when one dies, what follows is on the others."""
     first, second, third = start(FtpServer, "first"), start(SshServer, "second"), start(FtpServer, "third")
     servers = {BASE_URL: first, URL2: second, URL3: third}
     known = [server.server(f"audio{n}", base_url=url) for n, (url, server) in enumerate(servers.items())]
