@@ -45,16 +45,16 @@ class Disk:
         """Set while it takes nothing."""
         self._waiting: set[str] = set()
 
-    def note(self, what: str, consequence: str, trouble: str | None) -> None:
-        """Say, where it is news, that something cannot be written and what that leads to; None: that it can again."""
-        if (trouble is not None) == (what in self._waiting):
+    def note(self, alarm: str, all_clear: str, trouble: str | None) -> None:
+        """Say that something cannot be written, and why, or (None) that it can again; each where it is news."""
+        if (trouble is not None) == (alarm in self._waiting):
             return
         if trouble is not None:
-            self._waiting.add(what)
-            _log.error(f"{what} cannot be written: {consequence}", reason=trouble)
+            self._waiting.add(alarm)
+            _log.error(alarm, reason=trouble)
         else:
-            self._waiting.remove(what)
-            _log.info(f"{what} can be written again")
+            self._waiting.remove(alarm)
+            _log.info(all_clear)
         if self._waiting:
             self.refuses.set()
         else:
@@ -62,7 +62,11 @@ class Disk:
 
     async def until_taken(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Do a part of the start, as often as it takes until the disk has room for it; raises every other error."""
-        tell = partial(self.note, "the state on disk", "the start waits")
+        tell = partial(
+            self.note,
+            "the state on disk cannot be written: the start waits",
+            "the state on disk can be written again",
+        )
         pause_s = RETRY_FIRST_S
         while True:
             try:

@@ -216,7 +216,11 @@ class _Daemon:
             rows_max=settings.outbox.rows_max,
             needs_vhost=self._is_broker(),
             on_failure=self.run.fail,
-            on_trouble=partial(self.run.disk.note, "the outbox", "events and messages wait in memory"),
+            on_trouble=partial(
+                self.run.disk.note,
+                "the outbox cannot be written: events and messages wait in memory",
+                "the outbox can be written again",
+            ),
         )
         await self.run.disk.until_taken(outbox.open)
         stack.push_async_callback(outbox.close)
@@ -242,7 +246,11 @@ class _Daemon:
         return recovered, mark
 
     async def _open_journal(self, stack: AsyncExitStack, *, first_position: int) -> Journal:
-        on_trouble = partial(self.run.disk.note, "the journal", "events wait in memory")
+        on_trouble = partial(
+            self.run.disk.note,
+            "the journal cannot be written: events wait in memory",
+            "the journal can be written again",
+        )
         journal = Journal(self.settings.journal.folder, self.settings.journal, on_trouble=on_trouble)
         await self.run.disk.until_taken(lambda: journal.open(first_position=first_position))
         stack.push_async_callback(journal.close)
