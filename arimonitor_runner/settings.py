@@ -254,7 +254,7 @@ class RecordingsSettings:
         "MP3s on their way to an audio server.", Path("/var/lib/arimonitor/recordings")
     )
     max_wait_s: float = _help("Longest time that closed and FORCECLOSE wait for their recordings.", 30.0, ge(0))
-    workers: int = _help("Recordings that are worked on at the same time.", 2, ge(1))
+    workers: int = _help("Conversions at the same time; others are looked at or uploaded meanwhile.", 2, ge(1))
     missing_after_s: float = _help("A WAV that is not there so long after its call will not come.", 600.0, gt(0))
     give_up_after_s: float = _help("A recording that could not be stored in this time is given up.", 7 * 86400.0, gt(0))
     backoff_first_s: float = _help("Wait before another attempt; it doubles each time.", 1.0, gt(0))

@@ -11,7 +11,8 @@ What the parts of this package tell each other:
   `choose(client, exclude=...)` (the directory's Client or None, names of servers; gives None where none is left),
   `find(name)`, `failed(server, reason)`, `worked(server)`, and `replace(servers)` after the directory was read anew;
 * `audio.Audio` joins servers and transports for the desk, and has what it needs of both as protocols;
-* `names` says which file is meant, `ledger` how far each recording is, `desk` sees them through, `retention` tidies up.
+* `names` says which file is meant, `ledger` how far each recording is, `steps` sees one through, `desk` all of them,
+  `retention` tidies up.
 
 What fails raises `RecordingError` and nothing else. A task that is cancelled or killed leaves nothing half done under a
 final name; what it leaves under a temporary one is overwritten by the next attempt.

@@ -138,7 +138,7 @@ def test_a_wav_that_never_comes_is_lost_after_a_while(tmp_path, ftp, run):
 
 
 def test_lame_that_is_missing_is_waited_for(tmp_path, ftp, run):
-    """Somebody installs it; nothing is lost."""
+    """With growing pauses. Somebody installs it; nothing is lost."""
 
     async def scenario():
         program = tmp_path / "bin" / "lame"
@@ -147,13 +147,17 @@ def test_lame_that_is_missing_is_waited_for(tmp_path, ftp, run):
             write_wav(station.spool / "a.wav")
             await station.end("a")
             await station.waits(1)
+            await station.advance(1)
+            await station.waits(2)
             (entry,) = await station.entries()
             program.symlink_to(shutil.which("lame"))
-            await station.advance(1)
+            await station.advance(2)
             await station.told(1)
-            return entry.error
+            return entry, station.clock.now
 
-    assert "cannot be run" in run(scenario())
+    entry, now = run(scenario())
+    assert "cannot be run" in entry.error
+    assert (entry.attempts, now - entry.next_try_at) == (2, 0)
     assert ftp.names() == ["a.mp3"]
 
 
@@ -226,6 +230,30 @@ def test_a_server_that_dies_in_the_middle_of_an_upload_is_left(tmp_path, start_f
     assert first.names() == ["a.mp3.part"]
     assert arrived() < len(second.read("a.mp3"))
     assert abs(decoded_seconds(second.files / "a.mp3") - 300) < 1
+
+
+def test_lame_works_on_the_next_recording_while_one_is_uploaded(tmp_path, start_ftp, run):
+    """And never on more of them than there are workers."""
+    ftp = start_ftp(kb_s=50)
+    program = tmp_path / "lame-alone"
+    program.write_text(
+        f'#!/bin/sh\nmkdir {tmp_path}/busy || exit 9\nlame "$@"\nstatus=$?\nrmdir {tmp_path}/busy\nexit $status\n'
+    )
+    program.chmod(0o755)
+
+    async def scenario():
+        async with working(tmp_path, fleet(ftp.server()), lame=str(program), workers=1) as station:
+            for letter in "abc":
+                write_wav(station.spool / f"{letter}.wav", 60)
+                await station.end(letter)
+            await until(lambda: len(list((tmp_path / "work").glob("*.mp3"))) == 3)
+            names = ftp.names()
+            await station.told(3)
+            return names, station.desk.counts.failures
+
+    names, failures = run(scenario())
+    assert not any(name.endswith(".mp3") for name in names)
+    assert (ftp.names(), failures) == (["a.mp3", "b.mp3", "c.mp3"], 0)
 
 
 def test_who_leads_no_more_leaves_an_upload_at_once(tmp_path, start_ftp, run):
