@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from arimonitor_core.ari_events import UNREADABLE
+
 NEEDED = "MIXMONITOR_FILENAME"
 """The recording's path; all else that a variable could tell, the lean events tell as well."""
 
@@ -30,7 +32,7 @@ def look_at_channels(answer: bytes) -> bool | None:
     """Look at the answer of GET /channels; None where it shows no channel."""
     try:
         channels = _decode_channels(answer)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     return _verdict(channels[0]) if channels else None
 
@@ -39,7 +41,7 @@ def look_at_event(raw: bytes) -> bool | None:
     """Look at an event; None where it shows no channel."""
     try:
         event = _decode_event(raw)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     channel = event.channel or event.peer
     return _verdict(channel) if channel is not None else None

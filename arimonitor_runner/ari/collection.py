@@ -20,6 +20,7 @@ import msgspec
 import structlog
 from attrs import define
 
+from arimonitor_core.ari_events import UNREADABLE
 from arimonitor_core.inputs import AriEventReceived, ConnectionRestored
 from arimonitor_core.values import parse_time_ms
 from arimonitor_runner.ari.channelvars import NEEDED
@@ -208,7 +209,7 @@ class _Inquiry:
                 # "Provided variable was not found" or "Provided channel was not found": one status for both.
                 if "channel" in error.message.lower():
                     return None
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 raise AriError("the answer is no value") from error
         return values
 
@@ -236,7 +237,7 @@ def _find_listing(answer: bytes) -> _Listing | None:
     try:
         snapshots = msgspec.json.decode(answer, type=list[msgspec.Raw])
         return {msgspec.json.decode(raw, type=_Channel).id: raw for raw in snapshots}
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -245,7 +246,7 @@ def _find_ended(waiting: Iterable[AriEventReceived]) -> _Listing:
     ended: _Listing = {}
     for event in waiting:
         if b"ChannelDestroyed" in event.raw:
-            with suppress(msgspec.MsgspecError):
+            with suppress(*UNREADABLE):
                 destroyed = msgspec.json.decode(event.raw, type=_Destroyed)
                 if destroyed.type == "ChannelDestroyed":
                     ended[msgspec.json.decode(destroyed.channel, type=_Channel).id] = destroyed.channel

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from arimonitor_core.ari_events import UNREADABLE
 from arimonitor_core.inputs import AriEventReceived
 from arimonitor_runner.ari import channelvars
 from arimonitor_runner.ari.collection import Collector
@@ -162,7 +163,7 @@ class AriConnection:
     def _is_takeover(self, raw: bytes) -> bool:
         try:
             event = _peek(raw)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return False
         return event.type == TAKEOVER_EVENT and event.application in ("", self._settings.application)
 

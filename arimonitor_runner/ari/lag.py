@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import structlog
 
+from arimonitor_core.ari_events import UNREADABLE
 from arimonitor_core.values import parse_time_ms
 
 LATE_S = 5.0
@@ -33,15 +34,17 @@ class LagWatch:
         """Compare an event's own time with that of its arrival."""
         try:
             happened_ms = parse_time_ms(_decode(raw).timestamp)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return
         if happened_ms is None:
             return
         self.due_at = received_at + LOOK_S
         lag_s = received_at - happened_ms / 1000
-        if (lag_s > LATE_S) is not self.is_late:
-            self.is_late = not self.is_late
-            if self.is_late:
-                _log.warning("events come late: Asterisk or we are too slow, or the clocks differ", lag_s=lag_s)
-            else:
-                _log.info("events come in time again", lag_s=round(lag_s, 3))
+        if (lag_s > LATE_S) is self.is_late:
+            return
+        self.is_late = not self.is_late
+        if self.is_late:
+            what = "events come late: Asterisk or we are too slow, or the clocks differ"
+            _log.warning(what, lag_s=round(lag_s, 3))
+        else:
+            _log.info("events come in time again", lag_s=round(lag_s, 3))

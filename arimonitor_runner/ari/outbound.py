@@ -29,6 +29,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from arimonitor_core.ari_events import UNREADABLE
 from arimonitor_runner.ari.connection import AriConnection, Hold, alongside
 from arimonitor_runner.ari.delivery import DirectServer
 from arimonitor_runner.ari.errors import AriError
@@ -130,7 +131,7 @@ class DialedConnection(AriConnection):
             return True
         try:
             answer = msgspec.json.decode(raw, type=_Answer)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return True
         if answer.type != "RESTResponse" or answer.request_id != self._question:
             return True

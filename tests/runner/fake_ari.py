@@ -84,10 +84,13 @@ class FakeAri:
         """Wait until a client is connected and asked for endpoints, its last request."""
         await self.when(lambda: self.socket is not None and "GET endpoints" in self.requests)
 
-    async def send(self, *events: dict[str, Any]) -> None:
-        """Send events over the current websocket."""
+    async def send(self, *events: dict[str, Any] | bytes) -> None:
+        """Send events over the current websocket; bytes as they are, whatever they are."""
         for event in events:
-            await self.socket.send_str(json.dumps(event))
+            if isinstance(event, bytes):
+                await self.socket.send_bytes(event)
+            else:
+                await self.socket.send_str(json.dumps(event))
 
     async def drop(self) -> None:
         """Close the websocket; what was asked before is forgotten."""

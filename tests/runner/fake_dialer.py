@@ -18,7 +18,7 @@ LISTEN_USER, LISTEN_PASSWORD = "pbx1", "segredo"
 class FakeDialer:
     """One connection that an Asterisk opens. It dials until somebody listens."""
 
-    def __init__(self, port: int, *kept: dict[str, Any], answers: bool = True, **options: Any) -> None:
+    def __init__(self, port: int, *kept: dict[str, Any] | bytes, answers: bool = True, **options: Any) -> None:
         """Dial this port and send `kept` first. Without `answers` it reads nothing that it is asked."""
         credentials = b64encode(f"{LISTEN_USER}:{options.pop('password', LISTEN_PASSWORD)}".encode()).decode()
         self._url = f"ws://127.0.0.1:{port}{options.pop('path', '/ari')}"
@@ -55,10 +55,10 @@ class FakeDialer:
         if self._reading is not None:
             await self._reading
 
-    async def send(self, *events: dict[str, Any]) -> None:
-        """Send live events."""
+    async def send(self, *events: dict[str, Any] | bytes) -> None:
+        """Send live events; bytes as they are, whatever they are."""
         for event in events:
-            await self.socket.send(json.dumps(event))
+            await self.socket.send(event if isinstance(event, bytes) else json.dumps(event))
 
     def vanish(self) -> None:
         """Be gone without a word: what was sent is on its way, nothing more comes, and nothing is answered."""

@@ -458,6 +458,7 @@ def test_odd_answers_do_not_decide_about_channelvars():
     """What is no list of channels, or an event without one, leaves the question open."""
     assert look_at_channels(b"[]") is None
     assert look_at_channels(b'{"message":"no"}') is None
+    assert look_at_channels(b'[{"id":"\xff"}]') is None
     assert look_at_event(b"not json") is None
     assert look_at_event(b'{"type":"Dial","peer":{"id":"1","channelvars":{"MIXMONITOR_FILENAME":null}}}') is True
 
@@ -475,6 +476,32 @@ class Predecessor:
         self.calls += 1
         self.is_waited_for.set()
         return await self.answer
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"type":"ApplicationReplaced","x":' + b"[" * 100_000,
+        b'{"type":"\xff ApplicationReplaced","timestamp":""}',
+        b'{"type":"Dial","timestamp":"\xff"}',
+        b'{"type":"ChannelCreated","channel":{"id":"1","channelvars":{"a":"\xff"}}}',
+        b'{"type":"ChannelDestroyed","channel":{"id":"\xff"}}',
+    ],
+    ids=["too deep", "type", "timestamp", "variable", "end"],
+)
+def test_what_nobody_can_read_is_fed_like_everything_else(run, raw):
+    """The core counts it; looking at it does not cost the connection, whether it comes early or late."""
+
+    async def scenario():
+        async with FakeAri() as server:
+            server.before_answer = {"channels": [raw]}
+            async with listening(to(server)) as listener:
+                await listener.take(2)
+                await server.send(raw, created(1))
+                await listener.take(2)
+                return [item.raw for item in listener.inputs[1:]], listener.feed.counts.losses
+
+    assert run(scenario()) == ([raw, raw, json.dumps(created(1)).encode()], 0)
 
 
 def test_a_successor_continues_without_reading_anything(run):

@@ -64,6 +64,20 @@ def test_what_asterisk_kept_comes_before_the_picture(run):
     ]
 
 
+def test_what_nobody_can_read_is_not_the_answer_that_ends_the_replay(run):
+    """It is fed like everything else that Asterisk kept, and looking at it does not cost the connection."""
+    raw = b'{"type":"RESTResponse","request_id":"\xff"}'
+
+    async def scenario():
+        async with FakeAri() as server:
+            settings = to(server)
+            async with listening(settings) as listener, FakeDialer(settings.listen_port, raw, created(1)):
+                first, second, picture = await listener.take(3)
+                return first.raw, numbers([second, picture]), listener.feed.counts.connections
+
+    assert run(scenario()) == (raw, [1, "ConnectionRestored"], 1)
+
+
 def test_a_connection_that_ends_and_comes_back_is_no_loss(run):
     """No ConnectionLost: the replay bridges it. What Asterisk kept comes first, then it is registered, then live."""
 
