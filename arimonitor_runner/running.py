@@ -58,6 +58,10 @@ class Run:
     """Done when a part failed in the background."""
     left_at: int = 0
     """Journal position at which a successor goes on; 0: none does."""
+    left_to: str = ""
+    """Name of that successor."""
+    name_successor: Callable[[], str] = lambda: ""
+    """Who waits to take over at this moment; empty: nobody."""
     own_successor: Callable[[], int] = lambda: 0
     """Process id of the successor that we started; 0: we started none."""
     disk: Disk = Factory(Disk)
@@ -116,6 +120,7 @@ class Run:
             if was_up and self.settings.ari.mode == "inbound":
                 queue.put_anyway(ConnectionLost(received_at=now()))
             elif feed.was_replaced_while_up:
+                self.left_to = self.name_successor()
                 queue.put_anyway(ConnectionReplaced(received_at=now()))
             loop.stop()
             await self._await_loop(looping, journal)

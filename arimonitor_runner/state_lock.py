@@ -28,8 +28,12 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """Its ARI application."""
     url: str = ""
     """Its Asterisk."""
+    name: str = ""
+    """Tells it from all that were before it and will be after it."""
     left_at: int = 0
     """Journal position at which it left the folder to a successor that heard all after it; 0: it did not."""
+    left_to: str = ""
+    """Name of that successor."""
 
 
 class StateLock:
@@ -73,14 +77,14 @@ class StateLock:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return Owner()
 
-    def release(self, *, left_at: int = 0) -> None:
+    def release(self, *, left_at: int = 0, left_to: str = "") -> None:
         """Let it go; without effect where it is not held. The file stays: its name may be locked by the next one."""
         if self._file is None:
             return
         if left_at:
             # Where a full disk does not take it, the successor takes the pause for a gap, which is harmless.
             with suppress(OSError):
-                self._write(self._file, msgspec.structs.replace(self._owner, left_at=left_at))
+                self._write(self._file, msgspec.structs.replace(self._owner, left_at=left_at, left_to=left_to))
         os.close(self._file)
         self._file = None
 

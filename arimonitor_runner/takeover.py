@@ -16,6 +16,7 @@ from attrs import frozen
 
 from arimonitor_runner.ari import AriFeed, Hold
 from arimonitor_runner.disk import at_once
+from arimonitor_runner.input_queue import now
 from arimonitor_runner.pid_file import AlreadyRunning
 from arimonitor_runner.running import ExitStatus, Run, StartGivenUp
 from arimonitor_runner.settings import Settings
@@ -35,7 +36,7 @@ class Takeover:
     continues: asyncio.Future[bool]
     """To be told whether its events follow the journal's end without a gap."""
     left_at: int
-    """Journal position at which the predecessor left, knowing of us; 0: it did not know."""
+    """Journal position at which the predecessor left to us; 0: it left to nobody, or to one that is gone."""
 
 
 MakeFeed = Callable[[Hold | None], AriFeed]
@@ -46,7 +47,13 @@ async def serve_as_owner(run: Run, make_feed: MakeFeed, serve: Serve) -> ExitSta
     """Serve on our state folder, at once or after its present owner. Raises AlreadyRunning, OSError."""
     settings = run.settings
     lock = StateLock(settings.journal.folder)
-    owner = Owner(pid=os.getpid(), application=settings.ari.application, url=settings.ari.url)
+    owner = Owner(
+        pid=os.getpid(),
+        application=settings.ari.application,
+        url=settings.ari.url,
+        name=f"{os.getpid()} of {now():.6f}",
+    )
+    run.name_successor = lambda: StateLock(settings.journal.folder, SUCCESSOR_LOCK_NAME).read_owner().name
     try:
         if await _acquire(run, lock, owner):
             return await serve(make_feed(None), None)
@@ -54,7 +61,7 @@ async def serve_as_owner(run: Run, make_feed: MakeFeed, serve: Serve) -> ExitSta
     except StartGivenUp:
         return ExitStatus.STOPPED
     finally:
-        lock.release(left_at=run.left_at)
+        lock.release(left_at=run.left_at, left_to=run.left_to)
 
 
 async def _take_over(run: Run, lock: StateLock, owner: Owner, make_feed: MakeFeed, serve: Serve) -> ExitStatus:
@@ -74,7 +81,9 @@ async def _take_over(run: Run, lock: StateLock, owner: Owner, make_feed: MakeFee
         if waiting.done():
             waiting.result()
             claim.release()
-            return await serve(feed, Takeover(listening, continues, lock.predecessor.left_at))
+            # One that connected before us and died has heard what we have not.
+            left = lock.predecessor
+            return await serve(feed, Takeover(listening, continues, left.left_at if left.left_to == owner.name else 0))
         if listening.done():
             listening.result()
             return ExitStatus.REPLACED

@@ -186,7 +186,8 @@ def _check_lives(seen: Evidence) -> Iterator[str]:
     """Each call is told of once and in order, to its end."""
     for guid, told in seen.told.items():
         said = [data["channelstatus"] for data in told]
-        if said not in WHOLE_LIVES and not (seen.tail_lost and seen.scripts.get(guid) in seen.touched):
+        # An end that was told of, and that the journal no longer knows of, is told of once more.
+        if said not in WHOLE_LIVES and not seen.tail_lost:
             yield f"{guid} was told of as {said}"
 
 

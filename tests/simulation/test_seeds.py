@@ -22,9 +22,9 @@ def test_nothing_is_lost_whatever_happens(first: int) -> None:
     assert not failed, "\n".join(map(str, failed))
 
 
-@pytest.mark.parametrize("seed", [6541, 7150, 8682, 19264])
+@pytest.mark.parametrize("seed", [6541, 7150, 8682, 17018, 19264, 62248])
 def test_what_once_went_wrong_stays_mended(seed: int) -> None:
-    """Seeds of longer runs: a repeat, a snapshot that outlived its journal, a takeover from who had not begun."""
+    """Seeds of longer runs: a repeat, a snapshot that outlived its journal, takeovers from who had not begun."""
     assert run_seed(seed).faults == []
 
 
