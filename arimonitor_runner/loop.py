@@ -24,6 +24,7 @@ from attrs import asdict, define, frozen
 from arimonitor_core.effects import Diagnostic, Effect, LastingEffect, PrintEvent, PublishMessage, StoreRecordings
 from arimonitor_core.inputs import DeadlineReached, Input
 from arimonitor_runner.input_queue import InputQueue
+from arimonitor_runner.outbox_marks import callnumber_mark, journal_mark
 from arimonitor_runner.sinks import Sink, StoredMessage
 
 BATCH_MAX = 500
@@ -143,16 +144,6 @@ class Counts:
     repeated: int = 0
     conflicting: int = 0
     without_vhost: int = 0
-
-
-def callnumber_mark(server: str) -> str:
-    """Name of the outbox's mark for the highest call number of a server."""
-    return f"callnumber/{server}"
-
-
-def journal_mark(server: str) -> str:
-    """Name of the outbox's mark for the journal position up to which all effects are in it."""
-    return f"journal/{server}"
 
 
 class CoreLoop:

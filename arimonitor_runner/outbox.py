@@ -19,6 +19,7 @@ from attrs import Factory, asdict, define
 
 from arimonitor_core.effects import LastingEffect, PublishMessage, StoreRecordings
 from arimonitor_runner.outbox_file import OutboxError, OutboxUnavailableError
+from arimonitor_runner.outbox_marks import raise_marks, read_mark
 from arimonitor_runner.outbox_room import ALARM_SHARE, Level, highest_seq, make_room
 from arimonitor_runner.outbox_thread import OutboxThread
 from arimonitor_runner.outbox_waiting import is_held, stored_message
@@ -41,11 +42,6 @@ AND NOT EXISTS (
     SELECT 1 FROM messages AS w
     WHERE w.state = 'waiting' AND w.vhost = m.vhost AND w.ordering_key = m.ordering_key AND w.seq < m.seq)
 ORDER BY seq LIMIT ?
-"""
-
-_RAISE_MARK = """
-INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
-WHERE CAST(excluded.value AS INTEGER) > CAST(value AS INTEGER)
 """
 
 MOMENTARY_TYPES = frozenset({"endpoint-status"})
@@ -166,7 +162,7 @@ class Outbox:
                     self.insert(connection, effect, appended, release_at.get(effect.message_id, 0.0))
                 elif self.keep_recordings is not None:
                     release_at[effect.message_id] = self.keep_recordings(connection, effect)
-            connection.executemany(_RAISE_MARK, [(f"mark/{name}", str(value)) for name, value in (marks or {}).items()])
+            raise_marks(connection, marks or {})
             is_due = highest_seq(connection) > self._look_at
             return appended, make_room(connection, self._rows_max) if is_due else None
 
@@ -177,12 +173,7 @@ class Outbox:
 
     async def mark(self, name: str) -> int:
         """Give the highest value that a mark was ever raised to; 0 where it never was."""
-
-        def work(connection: sqlite3.Connection) -> int:
-            row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"mark/{name}",)).fetchone()
-            return int(row[0]) if row else 0
-
-        return await self._submit(work)
+        return await self._submit(lambda connection: read_mark(connection, name))
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many messages there are, by vhost and state (`pending`, `parked`, `waiting`)."""

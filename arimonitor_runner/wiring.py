@@ -33,9 +33,10 @@ from arimonitor_runner.disk import at_once
 from arimonitor_runner.input_queue import InputQueue, now
 from arimonitor_runner.journal import Journal, JournalError
 from arimonitor_runner.journal.keeper import SnapshotKeeper
-from arimonitor_runner.loop import Checkpoints, CoreLoop, Observer, callnumber_mark, journal_mark
+from arimonitor_runner.loop import Checkpoints, CoreLoop, Observer
 from arimonitor_runner.orders import make_orders
 from arimonitor_runner.outbox import Outbox, OutboxError, OutboxUnavailableError
+from arimonitor_runner.outbox_marks import callnumber_mark, journal_mark
 from arimonitor_runner.pair import PairedSink
 from arimonitor_runner.pid_file import AlreadyRunning, pid_lock
 from arimonitor_runner.recordings.audio import Audio

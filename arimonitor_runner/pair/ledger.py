@@ -18,6 +18,7 @@ from attrs import frozen
 from arimonitor_core.effects import PublishMessage
 from arimonitor_core.messages import renumber
 from arimonitor_runner.outbox import MOMENTARY_TYPES, Outbox
+from arimonitor_runner.outbox_marks import raise_marks, read_mark
 from arimonitor_runner.pair.announcements import Announcement, Delivered, covers_of
 
 KEEP_S: Final = 7 * 86400.0
@@ -52,10 +53,6 @@ CREATE TABLE IF NOT EXISTS pair_delivered (
     "CREATE INDEX IF NOT EXISTS messages_by_key ON messages (ordering_key)",
 )
 
-_RAISE_MARK: Final = """
-INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
-WHERE CAST(excluded.value AS INTEGER) > CAST(value AS INTEGER)
-"""
 _GIVE: Final = """
 INSERT INTO pair_calls (ordering_key, callnumber, term, heard) VALUES (?, ?, ?, ?) ON CONFLICT (ordering_key)
 DO UPDATE SET callnumber = excluded.callnumber, term = excluded.term WHERE excluded.term >= term
@@ -67,8 +64,8 @@ DO UPDATE SET state = excluded.state, heard = excluded.heard WHERE state <> 'ove
 _SAY: Final = """
 INSERT INTO pair_states VALUES (?, ?) ON CONFLICT (ordering_key) DO UPDATE SET said = excluded.said
 """
-_TERM: Final = "mark/pair/term"
-_HIGHEST: Final = "mark/pair/callnumber"
+_TERM: Final = "pair/term"
+_HIGHEST: Final = "pair/callnumber"
 
 
 @frozen
@@ -89,7 +86,7 @@ class Ledger:
     def __init__(self, outbox: Outbox, *, callnumber_mark: str) -> None:
         """Name the outbox and its mark for the highest callnumber of all."""
         self._outbox = outbox
-        self._callnumber_key = f"mark/{callnumber_mark}"
+        self._callnumber_mark = callnumber_mark
         self._heard = 0
 
     async def open(self) -> None:
@@ -108,7 +105,9 @@ class Ledger:
 
         def work(connection: sqlite3.Connection) -> Knowledge:
             query = "SELECT ordering_key, callnumber FROM pair_calls WHERE state = 'live' AND callnumber > 0"
-            return Knowledge(_mark(connection, _TERM), _mark(connection, _HIGHEST), dict(connection.execute(query)))
+            return Knowledge(
+                read_mark(connection, _TERM), read_mark(connection, _HIGHEST), dict(connection.execute(query))
+            )
 
         return await self._outbox.transact(work)
 
@@ -137,10 +136,10 @@ class Ledger:
         def work(connection: sqlite3.Connection) -> dict[str, int]:
             numbers: dict[str, int] = {}
             for announcement in announcements:
-                if announcement.term >= _mark(connection, _TERM):
+                if announcement.term >= read_mark(connection, _TERM):
                     numbers |= announcement.numbers
                     self._give(connection, announcement.term, announcement.numbers)
-                self._raise(connection, {_HIGHEST: announcement.highest, self._callnumber_key: announcement.highest})
+                raise_marks(connection, {_HIGHEST: announcement.highest, self._callnumber_mark: announcement.highest})
                 for delivered in announcement.delivered:
                     _strike(connection, delivered)
             return numbers
@@ -157,7 +156,7 @@ class Ledger:
 
         def work(connection: sqlite3.Connection) -> None:
             self._give(connection, term, numbers)
-            self._raise(connection, {_HIGHEST: highest, self._callnumber_key: highest})
+            raise_marks(connection, {_HIGHEST: highest, self._callnumber_mark: highest})
 
         await self._outbox.transact(work)
 
@@ -201,10 +200,7 @@ class Ledger:
             connection.execute(_GIVE, (guid, number, term, now))
             _renumber(connection, guid, number)
         highest = max(numbers.values(), default=0)
-        self._raise(connection, {_TERM: term, _HIGHEST: highest, self._callnumber_key: highest})
-
-    def _raise(self, connection: sqlite3.Connection, marks: Mapping[str, int]) -> None:
-        connection.executemany(_RAISE_MARK, [(key, str(value)) for key, value in marks.items()])
+        raise_marks(connection, {_TERM: term, _HIGHEST: highest, self._callnumber_mark: highest})
 
 
 def _screen(connection: sqlite3.Connection, message: PublishMessage) -> PublishMessage | None:
@@ -276,11 +272,6 @@ def _renumber(connection: sqlite3.Connection, guid: str, number: int) -> None:
     query = "SELECT seq, body FROM messages WHERE ordering_key = ? AND callnumber NOT IN (0, ?)"
     changed = [(number, renumber(body, number), seq) for seq, body in connection.execute(query, (guid, number))]
     connection.executemany("UPDATE messages SET callnumber = ?, body = ? WHERE seq = ?", changed)
-
-
-def _mark(connection: sqlite3.Connection, key: str) -> int:
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _prune(connection: sqlite3.Connection) -> None:

@@ -17,8 +17,8 @@ from arimonitor_core.inputs import CallsNumbered
 from arimonitor_runner.backoff import Backoff
 from arimonitor_runner.broker.session import SessionError, Target
 from arimonitor_runner.input_queue import now
-from arimonitor_runner.loop import callnumber_mark
 from arimonitor_runner.outbox import Outbox
+from arimonitor_runner.outbox_marks import callnumber_mark
 from arimonitor_runner.pair.announcements import Announcement, encode_announcement
 from arimonitor_runner.pair.ledger import Knowledge, Ledger
 from arimonitor_runner.pair.link import Link, Place

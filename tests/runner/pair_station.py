@@ -21,8 +21,8 @@ from arimonitor_core.inputs import AriEventReceived, CallsNumbered, ConnectionLo
 from arimonitor_core.monitor import Monitor
 from arimonitor_runner.broker import Broker
 from arimonitor_runner.logs import configure_logs
-from arimonitor_runner.loop import callnumber_mark
 from arimonitor_runner.outbox import Appended, Outbox
+from arimonitor_runner.outbox_marks import callnumber_mark
 from arimonitor_runner.pair import PairedSink
 from arimonitor_runner.settings import BrokerSettings, LogSettings, PairSettings
 from benchmarks.call_template import CallTemplate

@@ -11,8 +11,9 @@ import structlog
 from arimonitor_core.effects import Diagnostic, PrintEvent
 from arimonitor_core.inputs import AriEventReceived, DeadlineReached
 from arimonitor_runner.input_queue import InputQueue, now
-from arimonitor_runner.loop import BATCH_MAX, Checkpoints, CoreLoop, Observer, callnumber_mark, journal_mark
+from arimonitor_runner.loop import BATCH_MAX, Checkpoints, CoreLoop, Observer
 from arimonitor_runner.outbox import Outbox
+from arimonitor_runner.outbox_marks import callnumber_mark, journal_mark
 from arimonitor_runner.sinks import LocalSink
 from tests.runner.waiting import until
 

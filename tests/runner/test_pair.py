@@ -17,8 +17,8 @@ from attrs import asdict, evolve
 
 from arimonitor_core.directory import Directory
 from arimonitor_core.inputs import AriEventReceived
-from arimonitor_runner.loop import callnumber_mark
 from arimonitor_runner.outbox import Outbox
+from arimonitor_runner.outbox_marks import callnumber_mark
 from tests.runner.pair_station import MARK, SERVER, Exchange, Site, Station, build_events
 from tests.runner.processes import Process
 from tests.runner.proxy import Proxy
