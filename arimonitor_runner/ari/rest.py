@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -129,7 +129,9 @@ def _object(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-async def repeat_until_connected(request: Any, attempts: int = 10, pause_s: float = 0.1) -> None:
+async def repeat_until_connected(
+    request: Callable[[], Awaitable[object]], attempts: int = 10, pause_s: float = 0.1
+) -> None:
     """Make a request that needs our application to be registered, which may follow the handshake by a moment."""
     for attempt in range(attempts):
         try:
