@@ -123,25 +123,28 @@ class Run:
                 self.left_to = self.name_successor()
                 queue.put_anyway(ConnectionReplaced(received_at=now()))
             loop.stop()
-            await self._await_loop(looping, journal)
+            is_given_up = await self._gave_up(looping, journal)
             if feed.was_replaced_while_up and not _crashed(looping):
                 self.left_at = loop.position
-        crashes = [part for part in (looping, listening, self.failure) if _crashed(part)]
+        parts = (listening, self.failure) if is_given_up else (looping, listening, self.failure)
+        crashes = [part for part in parts if _crashed(part)]
         for part in crashes:
             _log.error("a part of the daemon crashed", exc_info=part.exception())
         if crashes:
             return ExitStatus.CRASHED
         return ExitStatus.REPLACED if replaced and not self.stop.is_set() else ExitStatus.STOPPED
 
-    async def _await_loop(self, looping: asyncio.Task[None], journal: Journal) -> None:
+    async def _gave_up(self, looping: asyncio.Task[None], journal: Journal) -> bool:
         """Give the loop time to finish, but not for ever: a full disk may never have room again."""
         done, _ = await asyncio.wait({looping}, timeout=max(self.settings.drain_timeout_s, 1.0))
-        if not done:
-            _log.error(
-                "the disk takes nothing: what is still in memory is given up, Asterisk will be asked at the next start"
-            )
-            await journal.close()
-            await asyncio.wait({looping})
+        if done:
+            return False
+        _log.error(
+            "the disk takes nothing: what is still in memory is given up, Asterisk will be asked at the next start"
+        )
+        await journal.close()
+        await asyncio.wait({looping})
+        return True
 
     async def _watch(self) -> None:
         """Look after Asterisk; calls are followed whether or not that works."""
