@@ -120,12 +120,12 @@ class Steps:
         except PathRefusedError:
             self.counts.refused += 1
             raise
-        self._looks[entry.id] = look
         if look.status == "finished":
-            self._looks.pop(entry.id)
+            self._looks.pop(entry.id, None)
             server = self._choose(entry)
             place = _place(entry, server) if server is not None else {}
             return await self._advance(entry, "finished", wav_bytes=look.size_bytes, **place)
+        self._looks[entry.id] = look
         is_final = look.status in {"empty", "damaged"} or (
             look.status == "missing" and self._age_s(entry) > self._settings.missing_after_s
         )
