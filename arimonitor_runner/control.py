@@ -3,7 +3,7 @@
 One request a connection, one line of JSON each way::
 
     {"command": "snapshot"}            {"ok": true, "position": 1234}
-    {"command": "dance"}               {"ok": false, "error": "unknown command dance; there are recover, snapshot"}
+    {"command": "dance"}               {"ok": false, "error": "unknown command dance; there are ..."}
 
 Who may write to the socket may command: it belongs to the daemon's user alone.
 """

@@ -6,9 +6,9 @@ subscription to channels, bridges and endpoints, the event filter, which dies wi
 
 The log's clock stands still until an application has subscribed; from then on it runs at `speed`. Where a log is played
 as if it happened now, its instants are drawn together by the same speed, so that Asterisk's clock and ours agree: a
-conversation of ten seconds played twice as fast is one of five. Where the log says
-that the connection was lost, the server cuts it and answers 503 until the log says `restored`; there the clock waits
-for the next subscription, so that what the log holds is played whole however long a client takes to come back.
+conversation of ten seconds played twice as fast is one of five. Where the log says that the connection was lost, the
+server cuts it and answers 503 until the log says `restored`; there the clock waits for the next subscription, so that
+what the log holds is played whole however long a client takes to come back.
 """
 
 from __future__ import annotations
