@@ -52,7 +52,7 @@ class Evidence:
     scripts: dict[str, int] = Factory(dict)
     """By guid of the call that each channel would begin."""
     tail_lost: bool = False
-    """A power cut took inputs whose effects may have been published already."""
+    """A power cut took inputs whose effects may have been published already: the journal is never synced there."""
 
 
 def check_evidence(seen: Evidence) -> list[str]:
@@ -132,7 +132,7 @@ def _check_bodies(seen: Evidence) -> Iterator[str]:
     Where a power cut took inputs whose effects were published, the same may be decided again from less knowledge.
     """
     for message_id, bodies in seen.world.rabbit.bodies().items():
-        if len(bodies) > 1 and not (seen.tail_lost and seen.scripts.get(message_id.partition(":")[0]) in seen.touched):
+        if len(bodies) > 1 and not seen.tail_lost:
             yield f"{message_id} was published with different contents: {bodies}"
 
 
@@ -216,11 +216,9 @@ def _check_numbers(seen: Evidence) -> Iterator[str]:
         if not one.callnumber:
             continue
         guid = one.ordering_key
-        if calls.setdefault(one.callnumber, guid) != guid and not (seen.tail_lost and seen.world.plan.sync == "never"):
+        if calls.setdefault(one.callnumber, guid) != guid and not seen.tail_lost:
             yield f"callnumber {one.callnumber} belongs to {calls[one.callnumber]} and to {guid}"
-        if numbers.setdefault(guid, one.callnumber) != one.callnumber and not (
-            seen.tail_lost and seen.scripts.get(guid) in seen.touched
-        ):
+        if numbers.setdefault(guid, one.callnumber) != one.callnumber and not seen.tail_lost:
             yield f"{guid} has callnumbers {numbers[guid]} and {one.callnumber}"
 
 
