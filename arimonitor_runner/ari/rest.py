@@ -83,7 +83,8 @@ class AriRest:
     async def verify_subscription(self) -> None:
         """Look whether Asterisk has us subscribed to everything we need. Raises AriError."""
         answer = await self.get_application()
-        missing = [topic for key, topic in _TOPICS.items() if topic not in (answer.get(key) or ())]
+        shown = {key: ids if isinstance(ids := answer.get(key), list) else [] for key in _TOPICS}
+        missing = [topic for key, topic in _TOPICS.items() if topic not in shown[key]]
         if missing:
             raise AriError(f"subscribed, but Asterisk's answer lacks {' '.join(missing)}")
 
@@ -124,7 +125,7 @@ class AriRest:
 def _object(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

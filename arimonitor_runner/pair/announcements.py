@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from arimonitor_core.ari_events import UNREADABLE
 from arimonitor_core.messages import ENDPOINT_STATUS, ONCALL, OPEN, RECEIVED_CALL
 
 Covers = Literal["message", "older", "call"]
@@ -54,7 +55,7 @@ def decode_announcement(body: bytes) -> Announcement:
     """Read an announcement; fields that are not known are skipped. Raises AnnouncementError."""
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise AnnouncementError(str(error)) from error
 
 

@@ -38,8 +38,8 @@ class FakeAri:
         """Paths (`channels`, `asterisk/info`) that are never answered."""
         self.failing: set[str] = set()
         """Paths that are answered with 500."""
-        self.odd: set[str] = set()
-        """Paths that are answered with 200 and nothing of use."""
+        self.raw: dict[str, bytes] = {}
+        """By path: what is answered with 200, as it is, whatever it is."""
         self.startup_time = "2026-11-22T09:59:21.339+0000"
         self.lacking: set[str] = set()
         """Kinds of event source that a subscription silently leaves out."""
@@ -138,8 +138,8 @@ class FakeAri:
             return web.json_response({"message": "Write access denied"}, status=403)
         if path in self.failing:
             response = web.json_response({"message": "Internal error"}, status=500)
-        elif path in self.odd:
-            response = web.json_response({"odd": True})
+        elif path in self.raw:
+            response = web.Response(body=self.raw[path])
         elif path.startswith("applications/"):
             response = await self._application(request, path)
         elif path == "asterisk/info":

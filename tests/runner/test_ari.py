@@ -334,7 +334,7 @@ def test_an_answer_without_a_startup_time_says_nothing_of_a_restart(run):
 
     async def scenario():
         async with FakeAri() as server:
-            server.hang_handshake, server.odd = True, {"asterisk/info"}
+            server.hang_handshake, server.raw = True, {"asterisk/info": b"{}"}
             async with listening(to(server, handshake_timeout_s=0.3, backoff_deadlock_s=1000.0)) as listener:
                 await until(lambda: listener.feed.counts.failures)
 
@@ -373,6 +373,23 @@ def test_a_subscription_that_is_not_whole_is_not_trusted(run):
     with structlog.testing.capture_logs() as logs:
         run(scenario())
     assert "lacks __AST_ENDPOINT_ALL_TOPIC" in reasons(logs)[0]
+
+
+@pytest.mark.parametrize("answer", [b"[" * 100_000, b"\xff", b"[]", b'{"channel_ids":7}'])
+def test_an_odd_answer_about_our_application_ends_the_attempt(run, answer):
+    """Whatever it is: the next attempt follows."""
+
+    async def scenario():
+        async with FakeAri() as server:
+            server.raw = {"applications/arimonitor": answer}
+            async with listening(to(server)) as listener:
+                await until(lambda: listener.feed.counts.failures)
+                server.raw = {}
+                await listener.take(1)
+
+    with structlog.testing.capture_logs() as logs:
+        run(scenario())
+    assert "lacks __AST_CHANNEL_ALL_TOPIC" in reasons(logs)[0]
 
 
 def test_an_application_registered_a_moment_late_is_waited_for(run):

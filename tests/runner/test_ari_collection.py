@@ -273,7 +273,7 @@ def test_an_odd_answer_about_a_channel_leaves_the_question_open(run):
     async def scenario():
         async with FakeAri() as server:
             server.answers["channels"] = [{"id": "a"}]
-            server.odd = {"channels/a/variable", "channels/b"}
+            server.raw = {"channels/a/variable": b"{}", "channels/b": b"{}"}
             picture, collector = await collect(server, known={"a", "b"})
             return ids(picture), picture.variables, collector.counts.orphans, asked(server)[-1]
 

@@ -461,9 +461,16 @@ def test_what_cannot_be_read_is_skipped_and_told(site, rabbit, tmp_path, run):
         async with Station(site, "a", tmp_path / "a.db") as station:
             await until_leading(station)
             with rabbit.channel(site.meeting_vhost) as channel:
-                for body in (b"", b"\xff", b"{}", b'{"sender":"x","numbers":{"g":0}}', b'{"sender":"x","term":"1"}'):
+                for body in (
+                    b"",
+                    b"\xff",
+                    b"{}",
+                    b'{"sender":"x","numbers":{"g":0}}',
+                    b'{"sender":"x","term":"1"}',
+                    b'{"x":' + b"[" * 100_000,
+                ):
                     channel.basic_publish("arimonitor.pair.pbx", "", body)
-            await until(lambda: station.sink.counts.malformed == 5)
+            await until(lambda: station.sink.counts.malformed == 6)
             await station.take(build_events(1))
             await until(station.is_empty)
 
