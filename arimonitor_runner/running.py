@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import IntEnum
 from typing import Any, TypeVar
 
@@ -18,10 +18,11 @@ from arimonitor_runner.ari import AriFeed
 from arimonitor_runner.disk import Disk
 from arimonitor_runner.health import wait_for_ami, wait_for_ari
 from arimonitor_runner.input_queue import InputQueue, now
-from arimonitor_runner.journal import Journal
 from arimonitor_runner.loop import CoreLoop
 from arimonitor_runner.pbx_watch import PbxWatch
 from arimonitor_runner.settings import Settings
+
+GiveUp = Callable[[], Awaitable[None]]
 
 _T = TypeVar("_T")
 
@@ -65,6 +66,8 @@ class Run:
     own_successor: Callable[[], int] = lambda: 0
     """Process id of the successor that we started; 0: we started none."""
     disk: Disk = Factory(Disk)
+    has_given_up: bool = False
+    """It ended on a full disk, with something in memory that could not be kept."""
 
     def fail(self, error: BaseException) -> None:
         """A part failed where nobody awaits it: the daemon ends, and its supervisor starts it anew."""
@@ -103,9 +106,12 @@ class Run:
         await feed.run()
 
     async def until_ended(
-        self, loop: CoreLoop, feed: AriFeed, listening: asyncio.Task[None], queue: InputQueue, journal: Journal
+        self, loop: CoreLoop, feed: AriFeed, listening: asyncio.Task[None], queue: InputQueue, give_up: GiveUp
     ) -> ExitStatus:
-        """Listen until something ends it; afterwards all that was heard is handled, committed and kept."""
+        """Listen until something ends it; afterwards all that was heard is handled, committed and kept.
+
+        Where a full disk does not let that happen, `give_up` lets nobody wait for it any more.
+        """
         looping = asyncio.create_task(loop.run(), name="loop")
         stopping = asyncio.create_task(self.stopped(), name="stop")
         watching = asyncio.create_task(self._watch(), name="watch")
@@ -123,10 +129,10 @@ class Run:
                 self.left_to = self.name_successor()
                 queue.put_anyway(ConnectionReplaced(received_at=now()))
             loop.stop()
-            is_given_up = await self._gave_up(looping, journal)
+            await self._await_loop(looping, give_up)
             if feed.was_replaced_while_up and not _crashed(looping):
                 self.left_at = loop.position
-        parts = (listening, self.failure) if is_given_up else (looping, listening, self.failure)
+        parts = (listening, self.failure) if self.has_given_up else (looping, listening, self.failure)
         crashes = [part for part in parts if _crashed(part)]
         for part in crashes:
             _log.error("a part of the daemon crashed", exc_info=part.exception())
@@ -134,17 +140,16 @@ class Run:
             return ExitStatus.CRASHED
         return ExitStatus.REPLACED if replaced and not self.stop.is_set() else ExitStatus.STOPPED
 
-    async def _gave_up(self, looping: asyncio.Task[None], journal: Journal) -> bool:
+    async def _await_loop(self, looping: asyncio.Task[None], give_up: GiveUp) -> None:
         """Give the loop time to finish, but not for ever: a full disk may never have room again."""
         done, _ = await asyncio.wait({looping}, timeout=max(self.settings.drain_timeout_s, 1.0))
-        if done:
-            return False
-        _log.error(
-            "the disk takes nothing: what is still in memory is given up, Asterisk will be asked at the next start"
-        )
-        await journal.close()
-        await asyncio.wait({looping})
-        return True
+        if not done:
+            _log.error(
+                "the disk takes nothing: what is still in memory is given up, Asterisk will be asked at the next start"
+            )
+            self.has_given_up = True
+            await give_up()
+            await asyncio.gather(looping, return_exceptions=True)
 
     async def _watch(self) -> None:
         """Look after Asterisk; calls are followed whether or not that works."""

@@ -45,7 +45,7 @@ from arimonitor_runner.recordings.ledger import Ledger
 from arimonitor_runner.recordings.servers import AudioServers
 from arimonitor_runner.recordings.transports import Transports
 from arimonitor_runner.recovery import Recovered, recover
-from arimonitor_runner.running import ExitStatus, Run, StartGivenUp
+from arimonitor_runner.running import ExitStatus, Run
 from arimonitor_runner.settings import Settings
 from arimonitor_runner.sinks import LocalSink, MessageStore, Sink, StoredMessage
 from arimonitor_runner.successor import Successor
@@ -141,11 +141,20 @@ def uses_broker(settings: Settings, directory: Directory) -> bool:
 class _Started:
     """What a run needs of the parts that were made for it."""
 
+    outbox: Outbox
     journal: Journal
     sink: Sink
     loop: CoreLoop
     listening: asyncio.Task[None]
     stop_desk: Callable[[], Awaitable[None]]
+
+    async def give_up(self) -> None:
+        """Let nobody wait for the disk any more."""
+        await self.stop_desk()
+        await self.sink.close()
+        with suppress(JournalError):
+            await self.journal.close()
+        await _close_outbox(self.outbox)
 
 
 @define
@@ -166,28 +175,21 @@ class _Daemon:
     async def serve(self, feed: AriFeed, takeover: Takeover | None) -> ExitStatus:
         """Go on where the journal ends, until something ends it. Raises StartGivenUp."""
         async with AsyncExitStack() as stack:
-            try:
-                parts = await self.run.unless_given_up(self._start(stack, feed, takeover))
-            except StartGivenUp:
-                # What the outbox has to give up here is decided again, from the journal, at the next start.
-                with suppress(OutboxUnavailableError):
-                    await stack.aclose()
-                raise
+            parts = await self.run.unless_given_up(self._start(stack, feed, takeover))
             gc.freeze()  # what exists by now stays: the collector need not walk through it again and again
             notify_ready()
-            status = await self.run.until_ended(parts.loop, feed, parts.listening, self.queue, parts.journal)
+            status = await self.run.until_ended(parts.loop, feed, parts.listening, self.queue, parts.give_up)
             heir = self.run.own_successor() if status is ExitStatus.REPLACED else 0
             notify_handed_over(heir) if heir else notify_stopping()
             _log.info("stopping", status=status.name.lower())
             await parts.stop_desk()
-            if not await parts.sink.drain(self.settings.drain_timeout_s):
+            if not self.run.has_given_up and not await parts.sink.drain(self.settings.drain_timeout_s):
                 _log.warning("RabbitMQ did not confirm everything in time: the rest stays in the outbox")
         return status
 
     async def _start(self, stack: AsyncExitStack, feed: AriFeed, takeover: Takeover | None) -> _Started:
         """Make all parts; whatever the disk refuses is waited for. Nothing listens before the state is there."""
-        until_taken = self.run.disk.until_taken
-        await until_taken(lambda: at_once(stack.enter_context, pid_lock(self.settings.pid_file)))
+        await self.run.disk.until_taken(lambda: at_once(stack.enter_context, pid_lock(self.settings.pid_file)))
         outbox = await self._open_outbox(stack)
         recovered, mark = await self._recover(outbox)
         journal = await self._open_journal(stack, first_position=max(recovered.position, mark) + 1)
@@ -207,7 +209,7 @@ class _Daemon:
             takeover.continues.set_result(is_continued)
         else:
             listening = asyncio.create_task(self.run.listen(feed), name="ari")
-        return _Started(journal=journal, sink=sink, loop=loop, listening=listening, stop_desk=stop_desk)
+        return _Started(outbox=outbox, journal=journal, sink=sink, loop=loop, listening=listening, stop_desk=stop_desk)
 
     async def _open_outbox(self, stack: AsyncExitStack) -> Outbox:
         settings = self.settings
@@ -224,7 +226,7 @@ class _Daemon:
             ),
         )
         await self.run.disk.until_taken(outbox.open)
-        stack.push_async_callback(outbox.close)
+        stack.push_async_callback(_close_outbox, outbox)
         return outbox
 
     async def _recover(self, outbox: Outbox) -> tuple[Recovered, int]:
@@ -348,6 +350,12 @@ class _Daemon:
     def _live_numbers(self) -> Mapping[str, int]:
         calls = self.monitor.book.calls.values() if self.monitor is not None else ()
         return {call.guid: call.callnumber for call in calls if call.callnumber}
+
+
+async def _close_outbox(outbox: Outbox) -> None:
+    """What it gives up on a full disk is decided again from the journal, or delivered again, after the next start."""
+    with suppress(OutboxUnavailableError):
+        await outbox.close()
 
 
 def _start_desk(stack: AsyncExitStack, desk: Desk | None) -> Callable[[], Awaitable[None]]:

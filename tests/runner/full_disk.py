@@ -30,7 +30,7 @@ class SmallFileSystem:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", folder], check=True)
         self._filler = folder / "filler"
 
-    def fill(self) -> None:
+    def fill(self, *_pids: int) -> None:
         """Take all room that is left."""
         with self._filler.open("wb", buffering=0) as file:
             try:
@@ -50,9 +50,10 @@ class LimitedFiles:
     def __init__(self, _folder: Path, _megabytes: int = 1) -> None:
         self._unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fill(self) -> None:
-        """Allow nothing more."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, self._unlimited[1]))
+    def fill(self, *pids: int) -> None:
+        """Allow nothing more, also to these processes."""
+        for pid in (0, *pids):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, self._unlimited[1]))
 
     def free(self, *pids: int) -> None:
         """Allow everything again, also to these processes of ours, which inherited the limit."""

@@ -124,7 +124,6 @@ class World:
     first_endpoints: bytes = b"[]"
     """GET /endpoints, when the first daemon is started."""
     is_ending: bool = False
-    _full_until: float = -10.0
 
     def __attrs_post_init__(self) -> None:
         plan, loop = self.plan, self.loop
@@ -266,14 +265,9 @@ class World:
         else:
             daemon.status = task.result()
         allowed = {ExitStatus.STOPPED, ExitStatus.REPLACED, ExitStatus.LOCKED}
-        if daemon.monitor is not None and (self.disk.is_full or self._was_full_lately()):
-            allowed |= {ExitStatus.CRASHED}  # it had something in memory that could not be kept
         if daemon.status not in allowed:
             self.faults.append(f"{daemon.process.name} ended with {daemon.status!r}")
         self._on_end(daemon, f"ended with {daemon.status.name}")
-
-    def _was_full_lately(self) -> bool:
-        return self.loop.time() - self._full_until < 1.0
 
     def _on_end(self, daemon: Daemon, how: str) -> None:
         self.ends.append(self.loop.time())
@@ -342,7 +336,6 @@ class World:
 
     def _free_disk(self) -> None:
         self.disk.is_full = False
-        self._full_until = self.loop.time()
 
     def drop_rabbit(self) -> None:
         """All AMQP connections break."""
