@@ -122,17 +122,18 @@ CREATE TABLE recordings (
 }
 """By version: the statements that make the next version of it."""
 
-_READ_FORWARDS: Final = """
-SELECT seq, message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body, created, attempts, state,
-       reason
-FROM messages ORDER BY seq
+_COLUMNS: Final = """
+seq, message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body, created, attempts, state, reason
 """
-_READ_BACKWARDS: Final = f"{_READ_FORWARDS} DESC"
-_INSERT_ROW: Final = """
-INSERT OR IGNORE INTO messages (seq, message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body,
-                                created, attempts, state, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_READ_MESSAGES: Final = tuple(
+    f"SELECT {_COLUMNS}, {release_at} FROM messages ORDER BY seq {order}"  # noqa: S608
+    # A file may be damaged before it could be upgraded: an old one has no such column.
+    for release_at in ("release_at", "0")
+    for order in ("ASC", "DESC")
+)
+_INSERT_ROW: Final = f"""
+INSERT OR IGNORE INTO messages ({_COLUMNS}, release_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""  # noqa: S608
 _READ_RECORDINGS: Final = ("SELECT * FROM recordings ORDER BY id", "SELECT * FROM recordings ORDER BY id DESC")
 
 _PASSING: Final = frozenset(
@@ -249,7 +250,7 @@ def _rescue(path: Path) -> None:
             damaged.execute("PRAGMA writable_schema = ON")  # so that damage of one table or index hides no other
             for key, value in _readable(damaged, "SELECT key, value FROM meta WHERE key <> 'schema'"):
                 rescued.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
-            for query in _READ_FORWARDS, _READ_BACKWARDS:
+            for query in _READ_MESSAGES:
                 for row in _readable(damaged, query):
                     with suppress(sqlite3.IntegrityError):  # a row that is not what was written
                         rescued.execute(_INSERT_ROW, row)

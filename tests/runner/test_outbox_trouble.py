@@ -8,8 +8,10 @@ from contextlib import closing
 import pytest
 import structlog
 
+from arimonitor_runner import outbox_file
 from arimonitor_runner.outbox import Outbox
 from arimonitor_runner.outbox_file import OutboxError, open_database
+from arimonitor_runner.outbox_waiting import next_release_at
 from tests.runner.full_disk import run_in_full_disk
 from tests.runner.test_outbox import ids, opened
 from tests.runner.waiting import until
@@ -164,6 +166,38 @@ def test_what_can_be_read_of_a_damaged_file_is_delivered(outbox_path, message, r
     assert mark == 7
     assert new > 10**12
     assert outbox_path.with_name("outbox.db.damaged-1").exists()
+
+
+def test_what_waits_in_a_damaged_file_goes_on_waiting(outbox_path, message, run):
+    """Until the same moment."""
+    fill(outbox_path, message, run, 200)
+    with closing(sqlite3.connect(outbox_path)) as database, database:
+        database.execute("UPDATE messages SET state = 'waiting', release_at = 4e9 WHERE ordering_key = '000'")
+    spoil(outbox_path, 0.45, 0.55)
+
+    async def scenario():
+        async with opened(outbox_path) as outbox:
+            return await outbox.transact(next_release_at)
+
+    assert run(scenario()) == 4e9
+
+
+def test_a_damaged_file_of_before_there_was_any_waiting_is_rescued_too(outbox_path, message, run):
+    """Damage may come before the upgrade does."""
+    outbox_path.parent.mkdir()
+    with closing(sqlite3.connect(outbox_path)) as database, database:
+        for statement in (*outbox_file._SCHEMA, *outbox_file._UPGRADES[1]):
+            database.execute(statement)
+        database.execute("INSERT INTO meta VALUES ('schema', '2')")
+        for number in range(200):
+            database.execute(
+                "INSERT INTO messages (message_id, vhost, ordering_key, type, routing_key, timestamp, callnumber, body,"
+                " created) VALUES (?, 't', 'k', 'received-call', 'received-call.open', 1, 1, ?, 1.0)",
+                (f"{number}:open", bytes(6000)),
+            )
+    spoil(outbox_path, 0.45, 0.55)
+    held, _, _ = read_all(outbox_path, run)
+    assert len(held) > 100
 
 
 def test_damage_under_a_running_daemon_loses_nothing_that_is_asked_for(outbox_path, message, run):
