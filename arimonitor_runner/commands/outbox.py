@@ -10,14 +10,22 @@ import attrs
 import click
 
 from arimonitor_runner import outbox_repair
-from arimonitor_runner.commands.outbox_access import Place, finish, format_option, opened, place_options, print_table
+from arimonitor_runner.commands.outbox_access import (
+    Place,
+    finish,
+    format_option,
+    opened,
+    order,
+    place_options,
+    print_table,
+)
 
 
 @click.group("outbox")
 def outbox_command() -> None:
     """Look at the messages that wait for RabbitMQ, have them tried again, or give them up.
 
-    It works beside the running daemon, which takes up what was changed within broker.parked_retry_s.
+    It works beside the running daemon, or without one.
 
     Exit status: 0; 1 where no message was concerned; 2 where the outbox cannot be used.
     """
@@ -62,6 +70,8 @@ def retry_command(
         else:
             count = outbox_repair.retry(connection, vhost=vhost, message_id=message_id)
     finish(count, "message", "to be tried again")
+    if message_id is None and not to_vhost:  # of single ones it hears within broker.parked_retry_s
+        order(place, "retry-parked", vhost=vhost)
 
 
 @outbox_command.command("drop")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
 from importlib import import_module
@@ -16,6 +17,7 @@ import click
 from attrs import frozen
 
 from arimonitor_runner import outbox_repair
+from arimonitor_runner.control import CommandError, NoDaemon, send_command
 from arimonitor_runner.outbox_file import OutboxError
 
 EXIT_NOTHING = 1
@@ -77,6 +79,15 @@ def finish(count: int, noun: str, what: str) -> None:
     click.echo(f"{count} {noun if count == 1 else f'{noun}s'} {what}")
     if not count:
         sys.exit(EXIT_NOTHING)
+
+
+def order(place: Place, command: str, **details: Any) -> None:
+    """Have the daemon look at once at what was changed. Without one there is nobody to tell; it looks at its start."""
+    if place.journal_folder is None:
+        return
+    # A daemon that does not know the order looks by itself, a little later.
+    with suppress(NoDaemon, CommandError):
+        asyncio.run(send_command(place.journal_folder, {"command": command, **details}))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, if_none: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -20,10 +18,10 @@ from arimonitor_runner.commands.outbox_access import (
     finish,
     format_option,
     opened,
+    order,
     place_options,
     print_table,
 )
-from arimonitor_runner.control import CommandError, NoDaemon, send_command
 
 _SHOWN = ("id", "callnumber", "client", "step", "name", "server", "attempts", "next_try_at", "error")
 _STEPS = ("found", "finished", "converted", "uploaded", "verified", "published", "given-up")
@@ -90,10 +88,7 @@ def retry_command(place: Place, *, entry_id: int | None, is_lost: bool) -> None:
         """
         count = connection.execute(query, (entry_id, is_lost)).rowcount
     finish(count, "recording", "to be tried again")
-    if place.journal_folder is not None:
-        # Without a daemon, or without its desk, there is nobody to tell; within a minute it looks by itself.
-        with suppress(NoDaemon, CommandError):
-            asyncio.run(send_command(place.journal_folder, {"command": "retry-recordings"}))
+    order(place, "retry-recordings")
 
 
 def _read(connection: Any, where: str, values: Sequence[object]) -> list[Any]:

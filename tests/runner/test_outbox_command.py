@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from arimonitor_runner.cli import main
 from tests.runner.delivery import SETTINGS, delivering, directory
+from tests.runner.orders_heard import run_with_and_without_daemon
 from tests.runner.test_outbox import opened
 
 
@@ -37,6 +38,23 @@ def states(path):
     """Each message's vhost and state."""
     rows = sqlite3.connect(path).execute("SELECT message_id, vhost, state FROM messages ORDER BY seq")
     return {message_id: (vhost, state) for message_id, vhost, state in rows}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--vhost", "v1"], [{"command": "retry-parked", "vhost": "v1"}]),
+        ([], [{"command": "retry-parked", "vhost": None}]),
+        (["--message-id", "a:open"], []),
+    ],
+)
+def test_a_running_daemon_hears_of_a_vhost_to_be_tried_again(filled, tmp_path, run, options, told):
+    """Not of a single message: it would try all the others too."""
+    command = ("outbox", "retry", *options)
+    (first, _), heard = run(run_with_and_without_daemon(tmp_path, filled, "retry-parked", *command))
+    assert first.exit_code == 0, first.output
+    assert heard == told
+    assert ("v1", "parked") not in states(filled).values()
 
 
 def test_the_list_says_what_waits_and_why(filled):

@@ -1,13 +1,12 @@
 """`arimonitor recordings` on a real ledger: what it shows, what it changes, and that the daemon takes it up."""
 
-import asyncio
 import json
 
 import pytest
 from click.testing import CliRunner
 
 from arimonitor_runner.cli import main
-from arimonitor_runner.control import ControlServer
+from tests.runner.orders_heard import run_with_and_without_daemon
 from tests.runner.recording_desk import Clock
 from tests.runner.test_recordings_ledger import due, ended, opened
 
@@ -80,25 +79,11 @@ def test_a_retry_makes_them_due_now(filled, arguments, concerned):
 
 def test_a_running_daemon_hears_of_it(filled, tmp_path, run):
     """Over its control socket; without a daemon it is done all the same."""
-    (tmp_path / "journal").mkdir()
-    config = tmp_path / "arimonitor.toml"
-    config.write_text(f'[arimonitor.outbox]\npath = "{filled}"\n[arimonitor.journal]\nfolder = "{tmp_path}/journal"\n')
-    heard = []
-
-    async def hear(request):
-        heard.append(request["command"])
-        return {}
-
-    async def scenario():
-        control = ControlServer(tmp_path / "journal", {"retry-recordings": hear})
-        await control.start()
-        arguments = ["recordings", "retry", "--config", str(config)]
-        first = await asyncio.to_thread(CliRunner().invoke, main, arguments)
-        await control.close()
-        return first, await asyncio.to_thread(CliRunner().invoke, main, arguments)
-
-    first, second = run(scenario())
-    assert (first.exit_code, second.exit_code, heard) == (0, 0, ["retry-recordings"]), first.output
+    results, heard = run(
+        run_with_and_without_daemon(tmp_path, filled, "retry-recordings", "recordings", "retry"),
+    )
+    assert [result.exit_code for result in results] == [0, 0], results[0].output
+    assert heard == [{"command": "retry-recordings"}]
 
 
 def test_what_is_no_outbox_is_refused(tmp_path):
