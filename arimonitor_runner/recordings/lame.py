@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import tempfile
+from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -110,14 +110,14 @@ async def _run(command: Sequence[str], lame: Lame) -> None:
     # A file and no pipe: what a child of LAME's keeps open can make nobody wait.
     with tempfile.TemporaryFile() as words:
         try:
-            process = _start(command, words)
+            process = await _start(command, words)
         except OSError as error:
             raise RecordingError(f"{lame.program} cannot be run: {error.strerror}") from error
         try:
             with suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, lame.nice)
             async with asyncio.timeout(lame.timeout_s):
-                await _ended(process)
+                await process.wait()
         except TimeoutError:
             raise RecordingError(f"{lame.program} did not end within {lame.timeout_s:g} s") from None
         finally:
@@ -127,40 +127,34 @@ async def _run(command: Sequence[str], lame: Lame) -> None:
             raise RecordingError(f"{lame.program} failed ({process.returncode}): {last_words(words.read())}")
 
 
-def _start(command: Sequence[str], words: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603  # the operator's own program, and no shell
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=words,
-        # Where LAME is a script, all that it started ends with it.
-        process_group=0,
-        # Nothing else of our environment: it may hold passwords.
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE},
+async def _start(command: Sequence[str], words: IO[bytes]) -> Process:
+    """Start a process; cancelled in the middle of it, end it with all that it has started."""
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=words,
+            # Where LAME is a script, all that it started ends with it.
+            process_group=0,
+            # Nothing else of our environment: it may hold passwords.
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE},
+        )
     )
-
-
-async def _ended(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process's end, without the thread that asyncio's own processes have for that."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    descriptor = os.pidfd_open(process.pid)
     try:
-        loop.add_reader(descriptor, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(descriptor)
-    finally:
-        os.close(descriptor)
-    process.wait()
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            await _end(await starting)
+        raise
 
 
-async def _end(process: subprocess.Popen[bytes]) -> None:
+async def _end(process: Process) -> None:
     """Kill a process and its group, unless it has ended."""
-    if process.poll() is None:
+    if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await _ended(process)
+        await process.wait()
 
 
 def _finish(aside: Path, target: Path, wav_seconds: float) -> int:
