@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from arimonitor_core.effects import PublishMessage
+from tests.runner.audio_servers import FtpServer, SshServer
 from tests.runner.rabbit import RabbitNode, session_node
 from tests.runner.replays import DIRECTORY
 
@@ -100,3 +102,31 @@ def directory(tmp_path: Path, rabbit: RabbitNode, vhost: str) -> Path:
     (folder / "__CLIENTES__.DEF").write_text(clients)
     (folder / "mqservers.def").write_text(f"[mq1]\nurl = {rabbit.url}\n")
     return folder
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Start audio servers, by the class of their kind: `start_server(FtpServer, name, **options)`; all are ended."""
+    with ExitStack() as stack:
+
+        def start(kind: Callable[..., Any], name: str = "audio", **options: Any) -> Any:
+            server = kind(tmp_path / name, **options)
+            stack.callback(server.kill)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def ftp(start_server: Callable[..., Any]) -> FtpServer:
+    """An FTP server that runs."""
+    server: FtpServer = start_server(FtpServer)
+    return server
+
+
+@pytest.fixture
+def sshd(start_server: Callable[..., Any]) -> SshServer:
+    """An SSH server that runs."""
+    server: SshServer = start_server(SshServer)
+    return server

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from typed_settings import SecretStr
@@ -18,23 +18,9 @@ URL2 = "http://audio2.example/voip1/"
 
 
 @pytest.fixture
-def start_ftp(tmp_path):
+def start_ftp(start_server):
     """Start FTP servers: `start_ftp(name, **options)`."""
-    with ExitStack() as stack:
-
-        def start(name="audio", **options):
-            server = FtpServer(tmp_path / name, **options)
-            stack.callback(server.kill)
-            server.start()
-            return server
-
-        yield start
-
-
-@pytest.fixture
-def ftp(start_ftp):
-    """One that runs."""
-    return start_ftp()
+    return partial(start_server, FtpServer)
 
 
 def test_a_recording_is_converted_stored_and_linked(tmp_path, ftp, run):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from itertools import count
 
 import aioftp
 import pytest
@@ -18,18 +19,10 @@ CONTENT = os.urandom(300_000)
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start FTP servers: `start(tls=, disk_kb=)`; all are ended."""
-    servers = []
-
-    def starter(**options):
-        servers.append(FtpServer(tmp_path / f"server{len(servers)}", **options))
-        servers[-1].start()
-        return servers[-1]
-
-    yield starter
-    for server in servers:
-        server.kill()
+def start(start_server):
+    """Start FTP servers: `start(tls=, disk_kb=)`."""
+    names = (f"server{number}" for number in count())
+    return lambda **options: start_server(FtpServer, next(names), **options)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.runner.audio_servers import BASE_URL, FtpServer
+from tests.runner.audio_servers import BASE_URL
 from tests.runner.fake_ari import FakeAri
 from tests.runner.processes import Process, daemon_arguments
 from tests.runner.recording_calls import Recorder, describe_ftp
@@ -124,17 +124,6 @@ class Story:
         daemon = await self.start(asterisk)
         await until(self.scene.is_empty)
         assert await daemon.end(signal.SIGTERM) == 0
-
-
-@pytest.fixture
-def ftp(tmp_path):
-    """An audio server."""
-    server = FtpServer(tmp_path / "audio")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
 
 
 def test_thirty_kills_lose_and_double_no_recording(tmp_path, directory, ftp, rabbit, vhost):

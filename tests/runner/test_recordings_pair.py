@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, closing
 
 import pytest
 
-from tests.runner.audio_servers import BASE_URL, FtpServer
+from tests.runner.audio_servers import BASE_URL
 from tests.runner.fake_ari import FakeAri
 from tests.runner.processes import Process, daemon_arguments
 from tests.runner.recording_calls import Recorder, describe_ftp
@@ -57,17 +57,6 @@ class Pair:
     async def until_told(self):
         """Wait until nobody has anything left to publish."""
         await until(lambda: all(is_empty(self.folder / name / "outbox.db") for name in self.daemons))
-
-
-@pytest.fixture
-def ftp(tmp_path):
-    """An audio server."""
-    server = FtpServer(tmp_path / "audio")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-from contextlib import ExitStack
 
 import pytest
 
@@ -19,26 +18,6 @@ NO_LAME = {"lame": "/no/lame/here"}
 """What is converted with these settings was converted elsewhere."""
 URL2 = "http://audio2.example/voip1/"
 URL3 = "http://audio3.example/voip1/"
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start servers: `start(kind, name, **options)`."""
-    with ExitStack() as stack:
-
-        def starter(kind, name="audio", **options):
-            server = kind(tmp_path / name, **options)
-            stack.callback(server.kill)
-            server.start()
-            return server
-
-        yield starter
-
-
-@pytest.fixture
-def sshd(start):
-    """One that runs."""
-    return start(SshServer)
 
 
 def test_a_recording_is_converted_where_it_will_be(tmp_path, sshd, run):
@@ -58,9 +37,9 @@ def test_a_recording_is_converted_where_it_will_be(tmp_path, sshd, run):
     assert not (tmp_path / "work").exists()
 
 
-def test_where_no_server_converts_it_is_done_here(tmp_path, start, run):
+def test_where_no_server_converts_it_is_done_here(tmp_path, start_server, run):
     """The client wants it otherwise, but an FTP server runs no LAME."""
-    ftp = start(FtpServer)
+    ftp = start_server(FtpServer)
 
     async def scenario():
         async with working(tmp_path, fleet(ftp.server())) as station:
@@ -95,10 +74,10 @@ def test_a_wav_in_trouble_is_not_sent_before_it_is_whole(tmp_path, sshd, run, ki
 
 
 @pytest.mark.parametrize("trouble", ["gone", "full", "refused", "unknown host", "without LAME"])
-def test_another_server_converts_what_the_first_one_cannot(tmp_path, start, run, trouble):
+def test_another_server_converts_what_the_first_one_cannot(tmp_path, start_server, run, trouble):
     """Nothing is left on the first one, and the message has the right link."""
-    first = start(SshServer, "first", disk_kb=200 if trouble == "full" else 0)
-    second = start(SshServer, "second")
+    first = start_server(SshServer, "first", disk_kb=200 if trouble == "full" else 0)
+    second = start_server(SshServer, "second")
     changes = {
         "refused": {"key_file": second.folder / "client_key"},
         "unknown host": {"known_hosts": second.folder / "known_hosts"},
@@ -165,9 +144,9 @@ def test_a_server_that_comes_back_after_an_hour_gets_what_waited(tmp_path, sshd,
     assert sshd.names() == ["a.mp3"]
 
 
-def test_a_server_that_dies_in_the_middle_of_a_wav_is_left(tmp_path, start, run):
+def test_a_server_that_dies_in_the_middle_of_a_wav_is_left(tmp_path, start_server, run):
     """The first one has a part of the WAV and no MP3; the other one has all of it."""
-    first, second = start(SshServer, "first"), start(SshServer, "second")
+    first, second = start_server(SshServer, "first"), start_server(SshServer, "second")
     servers = fleet(first.server(), second.server("audio2", base_url=URL2, weight=0))
 
     async def scenario():
@@ -229,9 +208,13 @@ def test_it_goes_on_after_a_restart_at_any_step(tmp_path, sshd, run, step):
     assert abs(decoded_seconds(sshd.files / "a.mp3") - 2) < 1
 
 
-def test_several_servers_share_the_recordings_and_stand_in_for_one_another(tmp_path, start, run):
+def test_several_servers_share_the_recordings_and_stand_in_for_one_another(tmp_path, start_server, run):
     """Each is stored once, for clients of both kinds, over both ways; when one dies, what follows is on the others."""
-    first, second, third = start(FtpServer, "first"), start(SshServer, "second"), start(FtpServer, "third")
+    first, second, third = (
+        start_server(FtpServer, "first"),
+        start_server(SshServer, "second"),
+        start_server(FtpServer, "third"),
+    )
     servers = {BASE_URL: first, URL2: second, URL3: third}
     known = [server.server(f"audio{n}", base_url=url) for n, (url, server) in enumerate(servers.items())]
 

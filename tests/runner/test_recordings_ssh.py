@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from itertools import count
 
 import asyncssh
 import pytest
@@ -24,18 +25,10 @@ LAME = Lame(timeout_s=60.0)
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start SSH servers: `start(disk_kb=)`; all are ended."""
-    servers = []
-
-    def starter(**options):
-        servers.append(SshServer(tmp_path / f"server{len(servers)}", **options))
-        servers[-1].start()
-        return servers[-1]
-
-    yield starter
-    for server in servers:
-        server.kill()
+def start(start_server):
+    """Start SSH servers: `start(disk_kb=)`."""
+    names = (f"server{number}" for number in count())
+    return lambda **options: start_server(SshServer, next(names), **options)
 
 
 @pytest.fixture
