@@ -127,8 +127,9 @@ def shared_node(folder: Path) -> Iterator[RabbitNode]:
     users = folder / "users"
     with locked(users):
         users.write_text(str(int(users.read_text() or 0) + 1))
-        node.start()
     try:
+        with locked(users):
+            node.start()
         yield node
     finally:
         with locked(users):
