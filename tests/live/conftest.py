@@ -39,6 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.live)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a run in which tests of one lab may go to several workers: each would play all calls again."""
+    if session.config.getoption("loadgroup", default=False):
+        apart = [item for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+        if apart:
+            raise pytest.UsageError(f"pytest-xdist keeps no groups together with this pytest: {apart[0].nodeid}")
+
+
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """The session's RabbitMQ node, the same that the runner's tests use."""
