@@ -64,8 +64,10 @@ def _enter_ai(book: CallBook, snapshot: ChannelSnapshot, channel: Channel, at_ms
     if snapshot.state == "Up" and not called and endpoint_of_channel(snapshot.name) in book.directory.endpoints:
         call = book.begin(snapshot, channel, snapshot.dialplan.exten, at_ms)
         if call is not None:
-            book.ring(call, call.created_ms if book.unseen else at_ms, at_ms)
-            book.answer(call, None, at_ms, at_ms)
+            # Where nobody saw it enter: most are callers who dialed the entry, which answers at once.
+            entered_ms = at_ms if channel.fully_seen else call.created_ms
+            book.ring(call, entered_ms, at_ms)
+            book.answer(call, None, entered_ms, at_ms)
 
 
 def refusal(snapshot: BornChannel) -> str:
@@ -122,9 +124,9 @@ def on_state_change(book: CallBook, event: ChannelStateChange, at_ms: int) -> No
 
 
 def answer_ai(book: CallBook, call: Call, caller: ChannelSnapshot, at_ms: int) -> None:
-    """An AI entry has answered when the caller's channel is `Up`."""
+    """An AI entry has answered when the caller's channel is `Up`; where nobody saw that, at once."""
     if caller.state == "Up" and call.state == RINGING and call.dialed in book.directory.ai_entries:
-        book.answer(call, None, at_ms, at_ms)
+        book.answer(call, None, call.opened_ms if book.unseen else at_ms, at_ms)
 
 
 def on_hold(book: CallBook, event: ChannelHold, at_ms: int) -> None:

@@ -287,13 +287,28 @@ def test_a_caller_whom_nothing_rings_for_is_followed_untold() -> None:
 
 
 def test_an_ai_entry_that_talks_at_the_reconnect_is_adopted_with_its_answer() -> None:
-    """It rang from its creation on; when it answered nobody knows, so it is now."""
+    """It rang from its creation on; when it answered nobody knows, and most answer at once."""
     scene = Scene()
     caller = scene.phone("1121", "94")
     caller.state = "Up"
     scene.wait(3)
     scene.restored([caller])
-    assert (scene.statuses, scene.said[-1]["ringduration"]) == (["open", "oncall"], 3)
+    assert (scene.statuses, scene.said[-1]["ringduration"]) == (["open", "oncall"], 0)
+    scene.wait(4)
+    scene.destroyed(caller)
+    assert scene.said[-1]["callduration"] == 7
+
+
+def test_an_ai_entry_that_ends_right_after_the_reconnect_talked_from_its_creation_on() -> None:
+    """Its end is the first that is heard of it, and Asterisk's lists were made without it."""
+    scene = Scene()
+    caller = scene.phone("1121", "94")
+    caller.state = "Up"
+    scene.restored([])
+    scene.wait(3)
+    scene.destroyed(caller)
+    assert scene.statuses == ["open", "oncall", "closed"]
+    assert (scene.said[-1]["callduration"], scene.said[-1]["accuracy"]) == (3, "gap")
 
 
 def test_a_click_to_call_through_a_local_channel_is_adopted() -> None:
