@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sqlite3
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import pytest
 
@@ -67,22 +67,28 @@ class Pair:
         return await self.daemons.pop(name).end(number)
 
 
+@asynccontextmanager
+async def led_by_a(make_pair):
+    """Two daemons, each with a websocket of its own: `a` leads, `b` stands by. `make_pair(servers)` says which."""
+    async with AsyncExitStack() as stack:
+        both = make_pair({name: await stack.enter_async_context(FakeAri()) for name in ("a", "b")})
+        try:
+            await both.start("a")
+            await both.daemons["a"].until_logged(LEADS)
+            await both.start("b")
+            yield both
+        finally:
+            for daemon in both.daemons.values():
+                await daemon.end(signal.SIGKILL)
+
+
 @pytest.fixture
 def pair(tmp_path, directory, rabbit):
     """Run a scenario with `a` leading and `b` standing by."""
 
     async def runner(scenario):
-        async with AsyncExitStack() as stack:
-            servers = {name: await stack.enter_async_context(FakeAri()) for name in ("a", "b")}
-            both = Pair(tmp_path, directory, rabbit.new_vhost(), servers)
-            try:
-                await both.start("a")
-                await both.daemons["a"].until_logged(LEADS)
-                await both.start("b")
-                return await scenario(both)
-            finally:
-                for name in list(both.daemons):
-                    await both.end(name, signal.SIGKILL)
+        async with led_by_a(lambda servers: Pair(tmp_path, directory, rabbit.new_vhost(), servers)) as both:
+            return await scenario(both)
 
     return runner
 

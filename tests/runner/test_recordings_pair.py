@@ -3,16 +3,15 @@
 import json
 import signal
 import sqlite3
-from contextlib import AsyncExitStack, closing
+from contextlib import closing
 
 import pytest
 
 from tests.runner.audio_servers import BASE_URL
-from tests.runner.fake_ari import FakeAri
 from tests.runner.processes import Process, daemon_arguments
 from tests.runner.recording_calls import Recorder, describe_ftp
 from tests.runner.sounds import decoded_seconds
-from tests.runner.test_pair_daemons import LEADS, is_empty
+from tests.runner.test_pair_daemons import LEADS, is_empty, led_by_a
 from tests.runner.waiting import until
 
 CALLS = 5
@@ -65,17 +64,8 @@ def pair(tmp_path, directory, rabbit, ftp):
     (directory / "audioservers.def").write_text(describe_ftp(ftp, BASE_URL))
 
     async def runner(scenario):
-        async with AsyncExitStack() as stack:
-            servers = {name: await stack.enter_async_context(FakeAri()) for name in ("a", "b")}
-            both = Pair(tmp_path, directory, rabbit.new_vhost(), servers)
-            try:
-                await both.start("a")
-                await both.daemons["a"].until_logged(LEADS)
-                await both.start("b")
-                return await scenario(both)
-            finally:
-                for daemon in both.daemons.values():
-                    await daemon.end(signal.SIGKILL)
+        async with led_by_a(lambda servers: Pair(tmp_path, directory, rabbit.new_vhost(), servers)) as both:
+            return await scenario(both)
 
     return runner
 
