@@ -67,7 +67,7 @@ class Writer:
         if status in (CLOSED, FORCECLOSE):
             data |= self._recordings(call)
         if status == CLOSED:
-            keys = sorted(call.keys, key=_pressed_at) if len(call.keys) > 1 else call.keys
+            keys = sorted(call.keys, key=_pressed_at)
             data["dtmf"] = "".join(key.digit for key in keys)
             data["keys"] = [{"digit": key.digit, "by": key.by, "at": key.at_ms / 1000} for key in keys]
         if status in (CLOSED, UNANSWERED, FORCECLOSE):
