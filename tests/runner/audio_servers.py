@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def free_port() -> int:
         return int(finder.getsockname()[1])
 
 
-class _Daemon:
+class _Daemon(ABC):
     """A server process and all that it starts; with a small disk where one is asked for.
 
     What is on the small disk lives as long as the process.
@@ -43,9 +44,9 @@ class _Daemon:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
         """Its command line."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it, on the same port every time, and wait until it takes connections."""
